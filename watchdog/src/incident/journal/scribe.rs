@@ -55,7 +55,7 @@ impl Scribe {
                 Order::KeepDump(id, dump) => self.write_beside(id, Beside::Dump(dump)),
                 Order::KeepStacks(id, stacks) => self.write_beside(id, Beside::Stacks(stacks)),
                 Order::Amend(incident) => {
-                    if self.folder.has(&incident.id) {
+                    if self.folder.has(&incident.id) || self.unwritten.holds(&incident.id) {
                         self.write(incident);
                     }
                 }
@@ -254,8 +254,10 @@ impl Scribe {
     }
 
     fn write_beside(&mut self, id: IncidentId, file: Beside) {
-        let written = file.write(&mut self.folder, &id);
-        let held = written.is_err() && {
+        // Its document goes first: without one, an incident counts as deleted.
+        let waits = self.unwritten.holds(&id) && !self.folder.has(&id);
+        let written = if waits { Ok(()) } else { file.write(&mut self.folder, &id) };
+        let held = (waits || written.is_err()) && {
             self.dropped.add(Signal::Incidents, 1);
             self.unwritten.hold_file(id, file)
         };

@@ -332,6 +332,26 @@ fn what_the_disk_refused_is_written_once_it_takes_it() {
 }
 
 #[test]
+fn what_is_told_later_of_an_incident_that_waits_for_the_disk_is_written_too() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("incidents"), "in the way").unwrap();
+    let (journal, _) = start(folder.path(), 50, 1 << 20);
+    let recovered = step(&step(&incident(1, 0), 10, &KILL), 10, &Step::Recovered { work_key: None });
+    journal.record(Arc::new(recovered.clone()));
+    let stacks = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut &stacks, b"exec-s0\n").unwrap();
+    journal.keep_stacks(recovered.id.clone(), Arc::new(stacks));
+    journal.amend(Arc::new(step(&recovered, 10, &Step::NoStacks { why: "for a test".to_owned() })));
+    assert!(journal.flush(LONG) && journal.trouble().is_some());
+    fs::remove_file(folder.path().join("incidents")).unwrap();
+    assert!(journal.flush(LONG));
+    assert_eq!(journal.trouble(), None);
+    let inside = folder.path().join("incidents").join(recovered.id.as_str());
+    assert_eq!(fs::read(inside.join(folder::STACKS)).unwrap(), b"exec-s0\n");
+    assert_eq!(on_disk(folder.path(), &recovered.id).timeline.len(), recovered.timeline.len() + 1);
+}
+
+#[test]
 fn documents_are_not_for_everybody() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = start(folder.path(), 50, 1 << 20);

@@ -82,6 +82,11 @@ impl Unwritten {
         self.tried.get_or_insert_with(Instant::now);
     }
 
+    /// Whether the document of an incident is held.
+    pub(super) fn holds(&self, id: &IncidentId) -> bool {
+        self.documents.iter().any(|held| held.id == *id)
+    }
+
     /// A later version of this document was written.
     pub(super) fn forget(&mut self, id: &IncidentId) {
         self.documents.retain(|held| held.id != *id);
@@ -111,9 +116,12 @@ impl Unwritten {
         let before = self.files.len();
         let waiting = &self.documents;
         self.files.retain(|(id, file)| {
-            // Whose document is neither written nor waits was deleted to keep the limits.
-            let wanted = folder.has(id) || waiting.iter().any(|incident| incident.id == *id);
-            wanted && failed(file.write(folder, id))
+            if folder.has(id) {
+                return failed(file.write(folder, id));
+            }
+            // Its document goes first. If that does not wait either, the incident was deleted to
+            // keep the limits.
+            waiting.iter().any(|incident| incident.id == *id)
         });
         let left = self.documents.is_empty() && self.files.is_empty();
         self.tried = (!left).then(Instant::now);

@@ -40,7 +40,11 @@ impl FileSd {
     pub(super) fn changed(&mut self) -> Result<Option<Vec<Endpoint>>, String> {
         let wrong = |why: &dyn std::fmt::Display| format!("--file-sd {}: {why}", self.path.display());
         // A pipe would have no end.
-        let metadata = std::fs::metadata(&self.path).map_err(|error| wrong(&error))?;
+        let metadata = std::fs::metadata(&self.path).map_err(|error| {
+            // The same file may come back, and what is wrong with it is over then.
+            self.read = None;
+            wrong(&error)
+        })?;
         if !metadata.is_file() {
             return Err(wrong(&"not a regular file"));
         }
@@ -112,5 +116,12 @@ mod tests {
         std::fs::write(&path, "half of").unwrap();
         assert!(file.changed().is_err());
         assert_eq!(file.changed(), Ok(None), "told once");
+        std::fs::write(&path, r#"[{"targets": ["a:1"]}]"#).unwrap();
+        assert!(file.changed().is_ok_and(|found| found.is_some()));
+        let away = path.with_extension("away");
+        std::fs::rename(&path, &away).unwrap();
+        assert!(file.changed().is_err());
+        std::fs::rename(&away, &path).unwrap();
+        assert_eq!(file.changed().unwrap().unwrap().len(), 1, "it is back, and no other one");
     }
 }

@@ -6,7 +6,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::style::Color;
-use shard_watchdog::status_json::StatusJson;
+use shard_watchdog::status_json::{StatusJson, ThreadJson};
 use shard_watchdog::verdict::{Health, Verdict};
 
 fn status(verdict: Verdict) -> StatusJson {
@@ -113,17 +113,18 @@ fn names_from_outside_cannot_move_the_cursor() {
     assert!(text.contains("line\\nbreak\\u{9b}31m"), "{text}");
 }
 
-#[test]
-fn any_size_of_a_terminal_will_do() {
+/// A shard of a hundred threads.
+fn crowd() -> StatusJson {
     let mut status = status(Verdict::Healthy);
     let one = status.threads[0].clone();
-    status.threads = (0..100)
-        .map(|n| {
-            let mut t = one.clone();
-            t.name = format!("w{n}");
-            t
-        })
-        .collect();
+    status.threads =
+        (0..100).map(|number| ThreadJson { name: format!("w{number}"), ..one.clone() }).collect();
+    status
+}
+
+#[test]
+fn any_size_of_a_terminal_will_do() {
+    let status = crowd();
     for shards in [
         Shards::of(vec![shard(1, Ok(status.clone()))]),
         Shards::of(vec![shard(1, Ok(status)), shard(2, Err("gone".to_owned()))]),
@@ -139,16 +140,7 @@ fn any_size_of_a_terminal_will_do() {
 
 #[test]
 fn threads_scroll_and_no_further_than_the_last() {
-    let mut status = status(Verdict::Healthy);
-    let one = status.threads[0].clone();
-    status.threads = (0..100)
-        .map(|n| {
-            let mut t = one.clone();
-            t.name = format!("w{n}");
-            t
-        })
-        .collect();
-    let shards = Shards::of(vec![shard(1, Ok(status))]);
+    let shards = Shards::of(vec![shard(1, Ok(crowd()))]);
     let mut screen = Screen::new(false);
     assert!(text(&mut screen, &shards).contains("w0 "));
     for _ in 0..50 {

@@ -37,8 +37,13 @@ pub struct CpuSteal {
     text: Box<[u8]>,
     /// Ticks at the last reading, by number of the CPU.
     before: Box<[u64]>,
-    /// The CPUs on which runnable threads were found since, and at, the last reading.
-    used: Box<[bool]>,
+    /// The last observation that found a runnable thread on it, by number of the CPU; zero: none.
+    used: Box<[u64]>,
+    /// The number of this observation, and of the last one that read the file, from 1 on.
+    look: u64,
+    read_look: u64,
+    /// A thread was runnable since, or at, the last reading: some of that time may be stolen.
+    owes: bool,
     total_ns: u64,
     read_at: Option<Monotonic>,
     wanted: bool,
@@ -51,7 +56,10 @@ impl CpuSteal {
             file: open_on_same_mount(root, "stat"),
             text: vec![0; MOST_BYTES].into(),
             before: vec![0; MOST_CPUS].into(),
-            used: vec![false; MOST_CPUS].into(),
+            used: vec![0; MOST_CPUS].into(),
+            look: 0,
+            read_look: 1,
+            owes: false,
             total_ns: 0,
             read_at: None,
             wanted: false,
@@ -66,15 +74,17 @@ impl CpuSteal {
     /// What was taken so far, if this observation reads it: of a CPU in `runnable_on`, which are
     /// those on which a thread without progress is runnable.
     pub fn read(&mut self, at: Monotonic, runnable_on: impl Iterator<Item = u32>) -> Option<u64> {
+        self.look += 1;
         let mut any = false;
         for cpu in runnable_on {
             any = true;
             if let Some(used) = self.used.get_mut(cpu as usize) {
-                *used = true;
+                *used = self.look;
             }
         }
+        self.owes |= any;
         let age = self.read_at.map(|before| at.since(before));
-        let due = any && age.is_none_or(|age| age >= READ_EVERY);
+        let due = self.owes && age.is_none_or(|age| age >= READ_EVERY);
         if !due && !self.wanted {
             return None;
         }
@@ -84,13 +94,14 @@ impl CpuSteal {
         for (cpu, ticks) in steal_of(self.text.get(..read)?) {
             let Some((before, used)) = self.before.get_mut(cpu).zip(self.used.get(cpu)) else { continue };
             let taken = ticks.saturating_sub(std::mem::replace(before, ticks));
-            if *used && known {
+            if *used >= self.read_look && known {
                 most = most.max(taken);
             }
         }
         self.total_ns = self.total_ns.saturating_add(most.saturating_mul(TICK_NS));
-        self.used.fill(false);
-        self.read_at = Some(at);
+        // A thread that is runnable now and asleep at the next observation may be robbed before it
+        // falls asleep: its CPU counts then, too.
+        (self.read_look, self.owes, self.read_at) = (self.look, any, Some(at));
         Some(self.total_ns)
     }
 }
@@ -207,6 +218,33 @@ mod tests {
         assert!(at(1, false) && !at(2, false) && at(3, true) && !at(4, false));
         steal.want(true);
         assert!(steal.read(Monotonic(5_000_000), std::iter::empty()).is_some(), "it sleeps by now");
+    }
+
+    #[test]
+    fn what_was_taken_of_a_thread_that_sleeps_at_the_next_reading_is_told() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("stat");
+        let mut steal = CpuSteal::open(root.path());
+        let mut read = |ms: u64, ticks, on: &[u32]| {
+            std::fs::write(&path, stat(&[(0, ticks), (1, 5)])).expect("written");
+            steal.want(true);
+            steal.read(Monotonic(ms * 1_000_000), on.iter().copied())
+        };
+        assert_eq!(read(0, 10, &[0]), Some(0));
+        assert_eq!(read(10, 17, &[]), Some(70_000_000), "it was robbed, and sleeps since");
+        assert_eq!(read(20, 30, &[]), Some(70_000_000), "it slept all the time");
+    }
+
+    #[test]
+    fn it_is_read_once_more_after_the_last_thread_has_fallen_asleep() {
+        let none: &[u32] = &[];
+        let told = readings(&[
+            (0, stat(&[(0, 10)]), &[0]),
+            (50, stat(&[(0, 14)]), none),
+            (100, stat(&[(0, 15)]), none),
+            (200, stat(&[(0, 19)]), none),
+        ]);
+        assert_eq!(told, [Some(0), None, Some(50), None]);
     }
 
     #[test]

@@ -52,7 +52,13 @@ impl Caps {
 
 /// Time excused during the present standstill, by kind.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Excused([Duration; KINDS]);
+pub struct Excused {
+    by_kind: [Duration; KINDS],
+    /// The sum over all kinds.
+    sum: Duration,
+    /// The length of the standstill.
+    stood: Duration,
+}
 
 impl Excused {
     /// Clears all sums.
@@ -60,9 +66,21 @@ impl Excused {
         *self = Self::default();
     }
 
+    /// The thread stood still for `elapsed` more.
+    pub const fn stands(&mut self, elapsed: Duration) {
+        self.stood = self.stood.saturating_add(elapsed);
+    }
+
+    /// How much more can have been lost if `counted` of the standstill counts: its parts are
+    /// together no longer than it.
+    pub const fn most(&self, counted: Duration) -> Duration {
+        self.stood.saturating_sub(counted).saturating_sub(self.sum)
+    }
+
     /// Adds `lost` for `kind`; true if that reached its cap.
     pub fn add(&mut self, kind: ExcuseKind, lost: Duration, caps: &Caps) -> bool {
-        let Some(sum) = self.0.get_mut(kind as usize) else { return false };
+        self.sum = self.sum.saturating_add(lost);
+        let Some(sum) = self.by_kind.get_mut(kind as usize) else { return false };
         let before = *sum;
         *sum = sum.saturating_add(lost);
         caps.of(kind).is_some_and(|cap| before < cap && *sum >= cap)
@@ -70,7 +88,7 @@ impl Excused {
 
     /// Time excused so far by `kind`.
     pub fn of(&self, kind: ExcuseKind) -> Duration {
-        self.0.get(kind as usize).copied().unwrap_or_default()
+        self.by_kind.get(kind as usize).copied().unwrap_or_default()
     }
 
     /// Whether `kind` has reached its cap.
@@ -129,6 +147,19 @@ mod tests {
         excused.reset();
         assert!(!excused.over(ExcuseKind::Starved, &caps));
         assert!(!excused.add(ExcuseKind::Suspended, Duration::MAX, &caps), "it has no cap");
+    }
+
+    #[test]
+    fn what_is_excused_and_what_counts_are_together_no_longer_than_the_standstill() {
+        let seconds = Duration::from_secs;
+        let mut excused = Excused::default();
+        excused.stands(seconds(10));
+        assert_eq!(excused.most(seconds(4)), seconds(6));
+        excused.add(ExcuseKind::Starved, seconds(5), &Caps::default());
+        assert_eq!(excused.most(seconds(4)), seconds(1));
+        assert_eq!(excused.most(seconds(6)), Duration::ZERO, "more counts than seemed to");
+        excused.reset();
+        assert_eq!(excused.most(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]

@@ -86,6 +86,18 @@ struct Span {
     unnamed: Duration,
 }
 
+impl Span {
+    /// The CPU time that was used in it, by an observation at its end. What is more than its length
+    /// was used before it began, and shows only now: at the tick, or because the hypervisor had the
+    /// CPU.
+    fn used(&mut self, now: TaskObservation) -> Option<Duration> {
+        let used = grown(now.cpu_ns, self.from.cpu_ns)?;
+        let before = u64::try_from(used.saturating_sub(self.length).as_nanos()).unwrap_or(u64::MAX);
+        self.from.cpu_ns = self.from.cpu_ns.map(|cpu| cpu.saturating_add(before));
+        Some(used.min(self.length))
+    }
+}
+
 /// The result for one interval between two observations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
@@ -204,7 +216,10 @@ impl StallClock {
         };
         let runs = !late && task.map_or(elapsed.is_zero(), |task| task.state == TaskState::Running);
         let waited = task.zip(self.last).and_then(|(now, last)| grown(now.run_delay_ns, last.run_delay_ns));
-        self.robbed.settle(elapsed, self.used(), runs, waited.unwrap_or_default());
+        // Of an interval with nothing to compare with, it is unknown how much CPU time it brought:
+        // it leaves no room for what was stolen.
+        let compared = if self.void && runs { Duration::ZERO } else { elapsed };
+        self.robbed.settle(compared, self.used(), runs, waited.unwrap_or_default());
         if let Some(now) = task {
             if late {
                 self.held = held(now);
@@ -271,7 +286,7 @@ impl StallClock {
         };
         self.void = false;
         span.length = span.length.saturating_add(elapsed);
-        let used = grown(now.cpu_ns, span.from.cpu_ns).map(|used| used.min(span.length));
+        let used = span.used(now);
         let waited = grown(now.run_delay_ns, span.from.run_delay_ns);
         if now.state == TaskState::Running {
             let more = used.unwrap_or_default().saturating_sub(self.proved);
@@ -371,7 +386,9 @@ fn grown(now: Option<u64>, before: Option<u64>) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::steal::Thief;
     use super::*;
+    use crate::clock::Monotonic;
 
     const LOOK: Duration = Duration::from_millis(10);
 
@@ -389,6 +406,55 @@ mod tests {
         // Its quota is back: it runs for a millisecond and sleeps. Its run delay has not grown.
         clock.advance(LOOK, task(TaskState::Sleeping, 1_000_000, 0), false);
         assert!(clock.counted() <= 2 * LOOK, "{:?}", clock.counted());
+    }
+
+    #[test]
+    fn cpu_time_from_before_a_span_that_shows_within_it_counts_once_at_most() {
+        let mut clock = StallClock::default();
+        clock.advance(LOOK, task(TaskState::Running, 0, 0), false);
+        for _ in 0..5 {
+            // A second shows all at once, and none after that.
+            clock.advance(LOOK, task(TaskState::Running, 1_000_000_000, 0), false);
+        }
+        assert_eq!(clock.counted(), LOOK, "as long as the span was when it showed");
+    }
+
+    /// A thread on a kernel that leaves out what the hypervisor takes, and shows `stolen` 100 ms
+    /// after its last progress, uses all CPU time for `looks` from then on.
+    fn after_a_theft(stolen: Duration, looks: u32) -> Duration {
+        let (mut clock, mut thief, mut at) = (StallClock::default(), Thief::default(), Duration::ZERO);
+        let mut taken = Duration::ZERO;
+        for look in 0..10 + looks {
+            at += LOOK;
+            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            taken = if look < 10 { Duration::ZERO } else { stolen };
+            clock.with_steal(thief.look(Some(nanos(taken)), Monotonic(nanos(at))));
+            let cpu = LOOK * look.saturating_sub(10);
+            clock.advance(LOOK, task(TaskState::Running, nanos(cpu), 0), false);
+        }
+        assert_eq!(taken, stolen);
+        clock.counted()
+    }
+
+    #[test]
+    fn what_was_stolen_before_the_last_progress_is_no_debt() {
+        assert_eq!(after_a_theft(Duration::ZERO, 50), 49 * LOOK);
+        let counted = after_a_theft(Duration::from_secs(8), 50);
+        assert!(counted >= 39 * LOOK, "no more than the time before it showed is taken off: {counted:?}");
+    }
+
+    #[test]
+    fn the_first_interval_leaves_no_room_for_what_is_stolen_later() {
+        let (mut clock, mut thief) = (StallClock::default(), Thief::default());
+        let long = 10 * LOOK;
+        let mut at = |stolen: u64, cpu: u64, ms: u64, elapsed| {
+            clock.with_steal(thief.look(Some(stolen), Monotonic(ms * 1_000_000)));
+            clock.advance(elapsed, task(TaskState::Running, cpu, 0), false);
+            clock.counted()
+        };
+        at(0, 0, 100, long);
+        // It had none of it, and the kernel says that it had all.
+        assert_eq!(at(100_000_000, 100_000_000, 200, long), Duration::ZERO);
     }
 
     #[test]

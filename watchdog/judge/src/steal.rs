@@ -115,6 +115,8 @@ pub struct Robbed {
     slept: bool,
     /// What was stolen while it was runnable, and was not taken off.
     open: Duration,
+    /// Time since the clock began, or since it last slept, and what was stolen of that.
+    whole: (Duration, Duration),
     /// CPU time counted by the last reading, and now.
     used: (Duration, Duration),
 }
@@ -144,12 +146,16 @@ impl Robbed {
         self.robbed &= runs;
         let Some(stolen) = self.steal.read else { return };
         if self.slept {
-            (self.room, self.debt, self.open) = Default::default();
+            (self.room, self.debt, self.open, self.whole) = Default::default();
         }
+        // Of what shows now, no more can have been taken since the clock began than there was time.
+        self.whole.0 = self.whole.0.saturating_add(self.since);
+        let own = stolen.min(self.whole.0.saturating_sub(self.whole.1));
+        self.whole.1 = self.whole.1.saturating_add(own);
         self.open = self.open.saturating_add(stolen);
         let unread = used.saturating_sub(self.used.0);
         let passed = self.room.saturating_add(self.since);
-        let stolen = stolen.saturating_add(self.debt);
+        let (stolen, own) = (stolen.saturating_add(self.debt), own.saturating_add(self.debt));
         let had = passed.saturating_sub(stolen);
         // CPU time lags by a tick: what exceeds the time that passed need not be stolen.
         self.taken_now = unread.saturating_sub(had).min(self.open);
@@ -161,7 +167,7 @@ impl Robbed {
         // What was stolen before the clock began, or while it slept, is no debt.
         let stays = !self.slept;
         let room = had.saturating_sub(unread).saturating_sub(self.waited).min(MOST_ROOM);
-        let debt = stolen.saturating_sub(passed).min(MOST_ROOM);
+        let debt = own.saturating_sub(passed).min(MOST_ROOM);
         self.room = if stays { room } else { Duration::ZERO };
         self.debt = if stays && self.begun { debt } else { Duration::ZERO };
         self.begun = true;

@@ -424,6 +424,11 @@ impl ThreadTrial {
             None => self.unnamed.saturating_add(lost),
         };
         let lost = lost.saturating_add(late_named);
+        self.excused.stands(look.elapsed.saturating_add(look.suspended));
+        // What a reading takes off, or what is named late, may have been called lost before. What
+        // holds a thread is certain; what it lacks is read from counters that lag.
+        let lacks = interval.excuse.is_some_and(|kind| Kept::of(core::iter::once(kind)).starved > 0);
+        let lost = if lacks { lost.min(self.excused.most(self.counted())) } else { lost };
         brought.excused = interval.excuse.map(|kind| (kind, lost));
         brought.excuse_over = interval.excuse.filter(|kind| self.excused.add(*kind, lost, caps));
         self.set_excuse(interval.excuse, brought);

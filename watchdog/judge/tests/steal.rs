@@ -51,6 +51,20 @@ fn a_machine_without_steal_finds_a_livelock_as_soon_as_ever() {
 }
 
 #[test]
+fn what_is_excused_and_what_counts_are_together_no_longer_than_the_standstill() {
+    for (stolen, every) in [(9, 10), (9, 3), (5, 10), (10, 10)] {
+        let mut scene = scene();
+        let (began, before) = (scene.now.at, scene.trial().excused.of(ExcuseKind::Stolen));
+        assert_eq!(before, Duration::ZERO);
+        spin(&mut scene, STALL, stolen, every);
+        let excused: Duration = ExcuseKind::ALL.iter().map(|kind| scene.trial().excused.of(*kind)).sum();
+        let stood = scene.now.at.since(began) + LOOK;
+        assert!(excused + scene.trial().counted() <= stood, "{stolen}, {every}: {excused:?} of {stood:?}");
+        assert!(excused >= STALL * stolen / 20, "{stolen}, {every}: {excused:?}");
+    }
+}
+
+#[test]
 fn a_livelock_is_found_once_it_has_had_its_time_however_much_is_taken() {
     for stolen in [1, 5, 8, 9] {
         let mut scene = scene();

@@ -15,6 +15,9 @@ use shard_watchdog::verdict::ExcuseKind;
 
 use super::plan::{MS, Machine, Nanos};
 
+/// A wait before anything was stolen hides no more than this of what is stolen later.
+const MOST_HIDDEN: Nanos = 500 * MS;
+
 /// A shorter deadline for a piece of work counts as this one (ADR 018).
 const SHORTEST_DEADLINE: Duration = Duration::from_nanos(150 * MS);
 
@@ -52,6 +55,11 @@ pub struct Account {
     /// What must have been counted when its threshold last changed. A verdict falls in time counted
     /// after that.
     pub before_change: Nanos,
+    /// What must have been counted when the rules were last reloaded: the kind of its standstill
+    /// may have been one that only reported until then.
+    pub before_reload: Option<Nanos>,
+    /// How often they had been reloaded by then.
+    reloads: u32,
     /// The shortest deadline that an observation has shown for this work since its last progress.
     given: Option<Nanos>,
     /// The same, over the observations that the watchdog cannot have forgotten.
@@ -81,6 +89,8 @@ pub struct Account {
     traced: u128,
     /// A tracer repeatedly stops and releases one of its workers.
     workers_traced: bool,
+    /// How long it waited for a CPU before anything was stolen from it.
+    may_hide: Nanos,
     now: Now,
     before: Seen,
 }
@@ -92,8 +102,8 @@ struct Now {
     ran: Nanos,
     waited: Nanos,
     held: Nanos,
-    /// Time in which neighbours had its CPU, of a thread that the hypervisor has robbed before: as
-    /// much of what is stolen then may count, where the kernel takes it for CPU time (ADR 049).
+    /// As much of what is stolen may count, where the kernel takes it for CPU time: the time in
+    /// which neighbours had its CPU, or its quota was used up (ADR 049).
     hidden: Nanos,
 }
 
@@ -114,7 +124,8 @@ enum Seen {
 impl Account {
     /// The thread made progress: the account begins anew.
     pub fn progressed(&mut self) {
-        *self = Self { moved: true, fresh: true, before: Seen::Nothing, ..Self::default() };
+        let reloads = self.reloads;
+        *self = Self { moved: true, fresh: true, before: Seen::Nothing, reloads, ..Self::default() };
     }
 
     /// The thread stands still in another way from now on.
@@ -166,6 +177,13 @@ impl Account {
         }
     }
 
+    /// The rules have been reloaded so often, and `sure` was counted before this observation.
+    pub fn settle_reload(&mut self, reloads: u32, sure: Nanos) {
+        if std::mem::replace(&mut self.reloads, reloads) != reloads {
+            self.before_reload = Some(sure);
+        }
+    }
+
     /// An observation says nothing about the thread: nothing counts, and the next one has nothing
     /// to compare with.
     pub fn pause(&mut self) {
@@ -196,9 +214,21 @@ impl Account {
         self.now.waited += time;
     }
 
-    /// As much of what is stolen as this may count in error.
-    pub const fn hides_theft(&mut self, time: Nanos) {
-        self.now.hidden += time;
+    /// It waited for neighbours or its quota. As much of what is stolen may count in error, of what
+    /// comes later up to half a second. `robbed`: some has been stolen before.
+    pub const fn may_hide_theft(&mut self, time: Nanos, robbed: bool) {
+        if robbed {
+            self.now.hidden += time;
+        } else {
+            self.may_hide += time;
+        }
+    }
+
+    /// The hypervisor takes its CPU. `in_cpu`: the kernel will take that for CPU time.
+    pub fn robbed(&mut self, in_cpu: bool) {
+        if in_cpu {
+            self.now.hidden += std::mem::take(&mut self.may_hide).min(MOST_HIDDEN);
+        }
     }
 
     /// How long it waited for a CPU, or was held, since the last observation.
@@ -329,7 +359,7 @@ impl Account {
     }
 
     fn excuses(&mut self, elapsed: Nanos, late: bool, before: Seen, seen: Seen, now: Now, machine: &Machine) {
-        let traced = self.tracer_comes_and_goes();
+        let traced = self.tracer_comes_and_goes() || self.workers_traced;
         let mut touched = |kind: ExcuseKind| self.excused[kind as usize] += elapsed;
         if late {
             touched(ExcuseKind::ObserverLate);

@@ -194,7 +194,7 @@ impl Invariants {
         };
         self.keep_accounts(at, watchdog, process, plan);
         self.channel.look(at, watchdog, process, plan);
-        self.silences.look(at, watchdog, process);
+        self.silences.look(at, watchdog, process, plan.machine.schedstat);
         if execed {
             return;
         }

@@ -31,18 +31,16 @@ struct StealReader {
 impl StealReader {
     fn read(&mut self, now: Nanos, process: &Process, into: &Observation) -> Option<Nanos> {
         let runs = |task: Option<TaskObservation>| task.is_some_and(|task| task.state == TaskState::Running);
-        let mut any = false;
+        let mut runnable = Vec::new();
         for seen in &into.threads {
             let workers = seen.workers.iter().map(|worker| (worker.lane, worker.generation, worker.task));
-            for (lane, generation, _) in
-                std::iter::once((0, seen.generation, seen.task)).chain(workers).filter(|of| runs(of.2))
-            {
-                any = true;
-                self.used.push((seen.slot, lane, generation));
-            }
+            let own = std::iter::once((0, seen.generation, seen.task));
+            let those = own.chain(workers).filter(|of| runs(of.2));
+            runnable.extend(those.map(|(lane, generation, _)| (seen.slot, lane, generation)));
         }
+        self.used.extend(&runnable);
         let age = self.read_at.map(|before| now - before);
-        let due = any && age.is_none_or(|age| age >= 100 * MS);
+        let due = !self.used.is_empty() && age.is_none_or(|age| age >= 100 * MS);
         if !due && !self.wanted {
             return None;
         }
@@ -62,7 +60,7 @@ impl StealReader {
         }
         self.total += if age.is_some_and(|age| age <= 1_000 * MS) { most } else { 0 };
         self.before = all;
-        self.used.clear();
+        self.used = runnable;
         self.read_at = Some(now);
         Some(self.total)
     }

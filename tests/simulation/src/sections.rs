@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shard_watchdog::config::{On, WorkSection};
 use shard_watchdog::judge::policy::SectionLimits;
+use shard_watchdog::judge::thread::KIND_SETTLES;
 use shard_watchdog::observation::Claim;
 use shard_watchdog::verdict::StallKind;
 
@@ -70,8 +71,13 @@ impl Watchdog {
         }
         let told = plan.machine.wchan && plan.machine.schedstat && thread.pool.is_empty();
         let kind = thread.kind_of_hang().filter(|_| told && !thread.account.mixed);
+        // What was only reported by the rules before a reload still is for a moment.
+        let account = &thread.account;
+        let settles = Duration::from_nanos(account.lag + account.longest) + KIND_SETTLES;
+        let since = account.before_reload.map(|before| account.sure.saturating_sub(before));
+        let settled = since.is_none_or(|since| Duration::from_nanos(since) >= settles);
         // Its first samples may show no kind yet.
-        kind.is_some_and(|kind| self.kills(kind)) && self.kills(StallKind::Unknown)
+        settled && kind.is_some_and(|kind| self.kills(kind)) && self.kills(StallKind::Unknown)
     }
 
     /// Whether the kind of the thread's stall is certainly one that is only reported.

@@ -98,7 +98,7 @@ impl Silences {
     }
 
     /// One more observation, after each thread's own account has had it.
-    pub fn look(&mut self, at: At, watchdog: &Watchdog, process: &Process) {
+    pub fn look(&mut self, at: At, watchdog: &Watchdog, process: &Process, schedstat: bool) {
         if at.torn != Torn::Unreadable {
             let seen = watchdog.seen.channels.first();
             let now = seen.map(|channel| (channel.generation, channel.sent));
@@ -111,7 +111,7 @@ impl Silences {
             self.sent = now;
         }
         self.longest = self.longest.max(at.elapsed);
-        let disturbed = at.late || at.torn != Torn::Nothing || is_disturbed(at.now, process);
+        let disturbed = at.late || at.torn != Torn::Nothing || is_disturbed(at.now, process, schedstat);
         self.threads.resize_with(process.threads.len(), Idle::default);
         for (idle, thread) in self.threads.iter_mut().zip(&process.threads) {
             let task = watchdog.seen.threads.iter().find(|seen| seen.slot == thread.slot);
@@ -119,7 +119,10 @@ impl Silences {
             let held = task.and_then(super::account::held).is_some();
             let idles = !thread.working() && !thread.moved && thread.generation == idle.generation;
             if !idles {
-                *idle = Idle { generation: thread.generation, since: at.now, ..Idle::default() };
+                // If its words were random and it did not move, work may be there at this very
+                // observation.
+                let since = at.now - Nanos::from(thread.only_seemed_to_move);
+                *idle = Idle { generation: thread.generation, since, ..Idle::default() };
             } else if !at.late && at.torn != Torn::Unreadable && !(held && idle.held) {
                 idle.able += at.elapsed;
             }
@@ -215,10 +218,12 @@ impl Silences {
     }
 }
 
-/// Whether anything may keep a thread of the process from running, or its work from coming.
-fn is_disturbed(now: Nanos, process: &Process) -> bool {
+/// Whether anything may keep a thread of the process from running, or its work from coming. Without
+/// `schedstat`, a thread that uses a CPU may seem to wait for one.
+fn is_disturbed(now: Nanos, process: &Process, schedstat: bool) -> bool {
     let held = |thread: &Thread| {
         thread.starved.is_some()
+            || !schedstat && std::iter::once(thread).chain(&thread.pool).any(Thread::wants_cpu_at_times)
             || now < thread.traced_until
             || now < thread.memory_until
             || thread.pool.iter().any(|worker| worker.starved.is_some() || now < worker.traced_until)

@@ -123,6 +123,8 @@ pub struct Thread {
     pub deaf: Account,
     /// It moved, or seems to have, between the last observation and the one before it.
     pub moved: bool,
+    /// It only seems to have moved, since its words were random at the observation before.
+    pub only_seemed_to_move: bool,
     /// Its deafness did not count at the last observation.
     pub deaf_paused: bool,
     /// When it last made progress in the last period lived through.
@@ -172,6 +174,7 @@ impl Thread {
             heard: (0, 0),
             deaf: Account::default(),
             moved: false,
+            only_seemed_to_move: false,
             deaf_paused: false,
             last_beat: None,
             worker: false,
@@ -388,13 +391,14 @@ impl Thread {
                 if let Some(theft) = theft.filter(|_| quota.is_none()) {
                     self.leave_queue(now);
                     self.stolen.take(step, theft);
+                    self.account.robbed(theft.in_cpu);
                 } else if off_queue {
                     self.leave_queue(now);
                 } else {
                     self.enter_queue(now);
                 }
-                if self.stolen.is_any() && theft.is_none() {
-                    self.account.hides_theft(step);
+                if theft.is_none() {
+                    self.account.may_hide_theft(step, self.stolen.is_any());
                 }
                 self.account.waited(step);
                 self.deaf.waited(step);

@@ -62,6 +62,8 @@ pub struct Watchdog {
     pub looked: Option<Nanos>,
     /// Its kills, in this life and those before.
     pub kills: Vec<Nanos>,
+    /// How often its rules were reloaded.
+    pub reloads: u32,
     budget: Budget,
     ladder: Option<Ladder>,
     /// How long evidence is gathered before the first signal.
@@ -178,6 +180,7 @@ impl Watchdog {
             asked: None,
             looked: None,
             kills: Vec::new(),
+            reloads: 0,
             budget: Budget::new(kill.budget_kills, kill.budget_per, &Past::default(), Monotonic(0)),
             kill,
             evidence: rules.evidence,
@@ -246,6 +249,7 @@ impl Watchdog {
                         (rule.stall_after, rule.warn_after, rule.on) = (stall_after, stall_after * 2 / 5, on);
                     }
                     self.kill.mode = mode;
+                    self.reloads += 1;
                     self.judge.rules_changed(&self.policy);
                 }
                 Event::Pause { length } => self.paused_until = Some(world.now + length),

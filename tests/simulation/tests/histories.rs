@@ -47,7 +47,7 @@ fn a_judge_that_is_misled_breaks_a_rule() {
 
 /// Seeds whose histories once broke a rule, each with what it showed. A change in how plans are
 /// made from seeds turns them into other histories: what must stay is stored as a plan
-/// (`found.rs`), or covered by a hand-written test of the judge (`watchdog/judge/tests/seams.rs`).
+/// (`found/`), or covered by a hand-written test of the judge (`watchdog/judge/tests/seams.rs`).
 const BROKE_A_RULE: &[(u64, &str)] = &[
     (
         16_875_358_739_830_156_593,

@@ -25,7 +25,7 @@ impl Invariants {
         let kept_before = std::mem::replace(&mut self.kept, kept);
         let dumps_core = process.dumps_core(now, &plan.machine);
         for (place, thread) in process.threads.iter_mut().enumerate() {
-            thread.moved = thread.account.moved;
+            (thread.moved, thread.only_seemed_to_move) = (thread.account.moved, thread.account.torn);
             let sure = thread.account.sure;
             let seen = seen_of(watchdog, thread);
             // Words that have not changed cannot be mixed: the judge has seen what is.
@@ -52,6 +52,7 @@ impl Invariants {
             }
             let allowed = watchdog.allows(thread);
             thread.account.settle_threshold(allowed, sure);
+            thread.account.settle_reload(watchdog.reloads, sure);
         }
     }
 

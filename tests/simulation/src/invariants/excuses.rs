@@ -115,8 +115,6 @@ impl Invariants {
         let Some(cap) = watchdog.policy.excuse_caps.of(kind) else { return };
         for thread in process.threads.iter().filter(|thread| *thread.name == *name) {
             let excused = Duration::from_nanos(thread.account.excused[kind as usize]);
-            // What a reading takes off may have been called lost before, in part.
-            let cap = if process.robbed { cap * 4 / 5 } else { cap };
             if excused < cap {
                 self.broken(now, "cap told too early", || {
                     format!("{name}: {kind} for {excused:?} of {cap:?}")

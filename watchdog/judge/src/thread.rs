@@ -417,18 +417,22 @@ impl ThreadTrial {
         let interval = Interval { excuse, ..interval };
         self.advanced = !interval.counted.is_zero() || look.elapsed.is_zero();
         let lost = look.elapsed.saturating_sub(interval.counted).saturating_add(look.suspended);
-        let lost = lost.saturating_add(self.clock.taken_off());
         let late_named = self.clock.named_late().min(self.unnamed);
+        let taken_off = self.clock.taken_off();
         self.unnamed = match interval.excuse {
             Some(_) => Duration::ZERO,
-            None => self.unnamed.saturating_add(lost),
+            None => self.unnamed.saturating_add(lost).saturating_add(taken_off),
         };
-        let lost = lost.saturating_add(late_named);
         self.excused.stands(look.elapsed.saturating_add(look.suspended));
-        // What a reading takes off, or what is named late, may have been called lost before. What
-        // holds a thread is certain; what it lacks is read from counters that lag.
+        // What holds a thread is certain. What it lacks is read from counters that lag: earlier
+        // time may turn out to have been lost as well, and may have been called lost before.
         let lacks = interval.excuse.is_some_and(|kind| Kept::of(core::iter::once(kind)).starved > 0);
-        let lost = if lacks { lost.min(self.excused.most(self.counted())) } else { lost };
+        let lost = if lacks {
+            let earlier = taken_off.saturating_add(late_named);
+            lost.saturating_add(earlier).min(self.excused.most(self.counted()))
+        } else {
+            lost
+        };
         brought.excused = interval.excuse.map(|kind| (kind, lost));
         brought.excuse_over = interval.excuse.filter(|kind| self.excused.add(*kind, lost, caps));
         self.set_excuse(interval.excuse, brought);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use shard_judge::observation::{TaskState, WorkerObservation};
+use shard_judge::observation::{TaskState, WaitChannel, WorkerObservation};
 use shard_judge::testing::{self, Scene, ns};
 use shard_judge::verdict::{ExcuseKind, StallKind};
 
@@ -62,6 +62,18 @@ fn what_is_excused_and_what_counts_are_together_no_longer_than_the_standstill() 
         assert!(excused + scene.trial().counted() <= stood, "{stolen}, {every}: {excused:?} of {stood:?}");
         assert!(excused >= STALL * stolen / 20, "{stolen}, {every}: {excused:?}");
     }
+}
+
+#[test]
+fn what_a_reading_takes_off_is_no_time_in_the_freezer() {
+    let mut scene = scene();
+    assert_eq!(spin(&mut scene, 9 * LOOK, 10, 1_000), None);
+    let used = scene.thread().task.unwrap().cpu_ns.unwrap();
+    scene.shows(TaskState::DiskSleep, Some(WaitChannel::Frozen), used);
+    scene.now.stolen_ns = Some(ns(9 * LOOK));
+    scene.pass(LOOK);
+    assert_eq!(scene.trial().excuse, Some(ExcuseKind::Frozen));
+    assert_eq!(scene.trial().excused.of(ExcuseKind::Frozen), LOOK);
 }
 
 #[test]

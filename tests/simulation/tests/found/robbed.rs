@@ -1,4 +1,5 @@
-//! What showed in runs of 600,000 histories of 2026-12-01: mostly CPU time that the hypervisor took.
+//! What showed in runs of 600,000 histories on 2026-12-01: mostly CPU time that the hypervisor
+//! took.
 
 use std::time::Duration;
 

@@ -354,7 +354,6 @@ impl Incarnation {
             };
             let Some(trial) = self.threads.get_mut(index) else { continue };
             let rule = trial.rule.and_then(|rule| policy.rules.get(rule));
-            let watched = rule.is_some_and(|rule| rule.on != On::Ignore);
             trial.seen_at_look = self.looks;
             let brought = trial.look(thread, rule, &policy.excuse_caps, look);
             self.wants_steal |= rule.is_some_and(|rule| trial.wants_steal(rule, soon));
@@ -362,7 +361,7 @@ impl Incarnation {
             note(trial, guess, brought, &policy.excuse_caps, report);
             let gone = brought.gone && rule.is_some_and(|rule| rule.on == On::Kill);
             let stalled = brought.stalled && rule.is_some_and(|rule| trial.kills_by(rule));
-            if watched && (gone || stalled) {
+            if gone || stalled {
                 let spared = trial.work.is_some_and(|(key, _)| crash_loops.contains(key));
                 let found = Some(Suspect { at_fault: key, spared });
                 let of = [(gone, &mut suspects.gone), (stalled, &mut suspects.stalled)];

@@ -109,6 +109,30 @@ impl History {
 }
 
 #[test]
+fn kills_for_a_finding_count_until_work_is_finished_and_those_that_a_person_asked_for_do_not() {
+    let mut history = History::begin();
+    let kills = |history: &History| history.judge.crash_loops().kills_without_progress();
+    for key in [1, 2] {
+        history.killed_on(key);
+        history.start();
+    }
+    assert_eq!(kills(&history), 2);
+    history.die();
+    history.start();
+    assert_eq!(kills(&history), 2, "it ended by itself");
+    assert!(history.judge.request("wrong answers"));
+    assert!(history.pass(LOOK).condemned);
+    history.process().signalled = Some(history.now.at);
+    history.die();
+    history.start();
+    assert_eq!(kills(&history), 2, "a person asked for it");
+    history.hang(0, 3);
+    assert_eq!(kills(&history), 2, "it has begun work, and not finished any");
+    history.finish(0);
+    assert_eq!(kills(&history), 0);
+}
+
+#[test]
 fn ends_by_itself_count_as_deaths_and_orderly_ends_do_not() {
     let mut history = History::begin();
     for orderly in [true, true, false, true, false] {

@@ -292,3 +292,57 @@ fn a_recording_read_less_often_than_its_judge_wants_condemns_all_the_same() {
     }
     assert!(looks >= 390, "{looks}");
 }
+
+/// An idle thread that spins although a message waits for it, and of which the first reading has
+/// been made.
+fn deaf() -> Scene {
+    let mut policy = testing::policy(vec![testing::rule("exec-s*", 10 * STALL, 5 * STALL)]);
+    policy.channels.push(testing::limits("commands", STALL, None));
+    let (threads, channels) = (vec![testing::thread(0, "exec-s0")], vec![testing::channel(0, "commands")]);
+    let mut scene = Scene::begin(policy, LOOK, threads, channels);
+    scene.shows(TaskState::Running, None, 0);
+    scene.now.stolen_ns = Some(0);
+    scene.send(1);
+    scene
+}
+
+#[test]
+fn a_consumer_that_the_hypervisor_keeps_from_receiving_is_not_deaf() {
+    assert_eq!(spin(&mut deaf(), 5 * STALL, 10, 10), None);
+    let after = spin(&mut deaf(), 5 * STALL, 5, 10).unwrap();
+    assert!(after >= 2 * STALL - Duration::from_millis(100), "it had half of that time: {after:?}");
+    let after = spin(&mut deaf(), 5 * STALL, 0, 10).unwrap();
+    assert!(after >= STALL && after <= STALL + 3 * LOOK, "it had all of it: {after:?}");
+}
+
+#[test]
+fn a_reading_is_asked_for_shortly_before_a_verdict_and_the_verdict_waits_for_it() {
+    for mut scene in [scene(), deaf()] {
+        let began = scene.now.at;
+        let mut asked = None;
+        while scene.now.at.since(began) < STALL + 20 * LOOK {
+            let used = scene.thread().task.unwrap().cpu_ns.unwrap() + ns(LOOK);
+            scene.shows(TaskState::Running, None, used);
+            // As long as nobody asks, now and then.
+            scene.now.stolen_ns = (asked.is_none() && used % ns(10 * LOOK) == 0).then_some(0);
+            assert!(!scene.pass(LOOK).condemned, "no reading confirms it");
+            if scene.judge.wants_steal() {
+                asked.get_or_insert(scene.now.at.since(began));
+            }
+        }
+        // Two observations and two of a kernel's ticks.
+        let before = STALL - asked.unwrap();
+        assert!(before >= Duration::from_millis(40) && before <= Duration::from_millis(60), "{before:?}");
+        scene.now.stolen_ns = Some(ns(STALL / 2));
+        assert!(!scene.pass(LOOK).condemned && !scene.judge.wants_steal(), "the hypervisor had half");
+    }
+}
+
+#[test]
+fn who_sleeps_needs_no_reading_however_near_its_verdict_is() {
+    let mut scene = deaf();
+    scene.stand_in(TaskState::Sleeping);
+    while !scene.pass(LOOK).condemned {
+        assert!(!scene.judge.wants_steal());
+    }
+}

@@ -106,6 +106,7 @@ fn names_and_words_belong_together() {
     for name in ["a", "reading", "state_root-2", "............", "0"] {
         assert_eq!(Section::from_word(section(name).word()).unwrap().to_string(), name);
     }
+    assert_eq!(format!("{:?}", section("reading")), "Section(reading)", "a failed test names it");
     for name in ["", "Reading", "a b", "thirteen-char", "é"] {
         assert_eq!(Section::parse(name), None, "{name}");
     }

@@ -130,6 +130,29 @@ fn a_worker_that_is_robbed_excuses_the_thread_that_waits_for_it() {
 }
 
 #[test]
+fn a_verdict_waits_for_a_reading_that_confirms_the_cpu_time_of_a_worker() {
+    let mut scene = scene();
+    let shows = |scene: &mut Scene, used: Duration, read: Option<Duration>| {
+        let task = testing::task(TaskState::Running, None, ns(used));
+        scene.stand_in(TaskState::Sleeping);
+        scene.thread().workers = vec![testing::worker(1, Some(task))];
+        scene.now.stolen_ns = read.map(ns);
+        scene.pass(LOOK).condemned
+    };
+    for look in 1..=2 * u32::try_from(STALL.as_millis() / LOOK.as_millis()).unwrap() {
+        let read = (look % 10 == 0).then_some(Duration::ZERO);
+        assert!(!shows(&mut scene, Duration::ZERO, read), "the worker gets no CPU");
+    }
+    // It seems to have used enough of it at once.
+    for _ in 0..10 {
+        assert!(!shows(&mut scene, STALL + 2 * LOOK, None));
+        assert!(scene.judge.wants_steal());
+    }
+    assert!(!shows(&mut scene, STALL + 2 * LOOK, Some(STALL)), "the hypervisor had it");
+    assert!(scene.counted() < STALL / 2, "{:?}", scene.counted());
+}
+
+#[test]
 fn an_old_recording_without_readings_is_judged_as_before() {
     let mut scene = scene();
     scene.judge = shard_judge::Judge::new(testing::BEGAN);
@@ -345,4 +368,52 @@ fn who_sleeps_needs_no_reading_however_near_its_verdict_is() {
     while !scene.pass(LOOK).condemned {
         assert!(!scene.judge.wants_steal());
     }
+}
+
+#[test]
+fn lack_of_cpu_is_called_stolen_where_a_quarter_of_the_time_is_taken_and_for_two_seconds_more() {
+    let tenth = |share: u64, look: u64| share * look * ns(LOOK) / 100;
+    for (share, kind) in [(0, ExcuseKind::Starved), (24, ExcuseKind::Starved), (25, ExcuseKind::Stolen)] {
+        let mut scene = scene();
+        for look in 1..=100 {
+            scene.now.stolen_ns = (look % 10 == 0).then(|| tenth(share, look));
+            scene.pass(LOOK);
+            let excuse = scene.trial().excuse;
+            assert!(look < 20 || excuse == Some(kind), "{share} % at {look}: {excuse:?}");
+        }
+        scene.now.stolen_ns = None;
+        scene.run(Duration::from_millis(1_990));
+        assert_eq!(scene.trial().excuse, Some(kind));
+        scene.run(3 * LOOK);
+        assert_eq!(scene.trial().excuse, Some(ExcuseKind::Starved), "nobody has read it since");
+    }
+}
+
+#[test]
+fn who_seems_to_run_is_excused_where_the_hypervisor_had_half_of_that_and_not_with_less() {
+    for (stolen, excuse) in [(4, None), (5, Some(ExcuseKind::Stolen)), (10, Some(ExcuseKind::Stolen))] {
+        let mut scene = scene();
+        assert_eq!(spin(&mut scene, STALL / 2, stolen, 10), None);
+        assert_eq!(scene.trial().excuse, excuse, "{stolen} of 10");
+    }
+}
+
+#[test]
+fn a_reload_with_a_shorter_threshold_condemns_nobody_while_its_cpu_is_taken() {
+    let mut scene = scene();
+    assert_eq!(spin(&mut scene, STALL / 2, 0, 10), None);
+    let used = scene.thread().task.unwrap().cpu_ns.unwrap();
+    let goes_on = |scene: &mut Scene, look: u64, taken: u64| {
+        scene.now.stolen_ns = (look.is_multiple_of(10) || scene.judge.wants_steal()).then_some(taken);
+        scene.shows(TaskState::Running, None, used + look * ns(LOOK));
+        scene.pass(LOOK).condemned
+    };
+    for look in 1..=200 {
+        if look == 50 {
+            scene.policy.rules[0].stall_after = STALL / 4;
+        }
+        assert!(!goes_on(&mut scene, look, look * ns(LOOK)), "at {look}");
+    }
+    let condemned = (201..=250).any(|look| goes_on(&mut scene, look, 200 * ns(LOOK)));
+    assert!(condemned, "it has its CPU again");
 }

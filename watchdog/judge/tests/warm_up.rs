@@ -37,6 +37,8 @@ fn only_the_first_piece_of_work_may_take_longer() {
         let told =
             condemned.observations.iter().any(|told| told.contains("the thread's first piece of work"));
         assert_eq!(told, work == 1, "{:#?}", condemned.observations);
+        let deadline = condemned.observations.iter().any(|told| told.contains("deadline"));
+        assert!(!deadline, "it has none: {:#?}", condemned.observations);
     }
 }
 
@@ -64,6 +66,22 @@ fn a_warm_up_that_is_shorter_than_the_threshold_changes_nothing() {
     history.policy.rules[0].warm_up = STALL_AFTER / 2;
     let took = history.run_as_asked(2 * WARM_UP).unwrap();
     assert!(took >= STALL_AFTER && took <= STALL_AFTER + TWO_LOOKS, "{took:?}");
+}
+
+#[test]
+fn it_may_take_longer_if_it_has_not_yet_lasted_for_as_long_as_it_may_warm_up() {
+    for (lasted, threshold) in [(WARM_UP - LOOK, WARM_UP), (WARM_UP, STALL_AFTER)] {
+        let mut history = stands_still(1, Duration::ZERO);
+        let began = history.trial().work_since.unwrap();
+        history.run(Duration::from_secs(20));
+        let rest = lasted - history.now.at.since(began) - LOOK;
+        history.progress();
+        history.run_with(rest, |history| history.thread().progress += 1);
+        assert_eq!(history.trial().last_beat.since(began), lasted);
+        history.began = history.now.at;
+        let took = history.run_as_asked(2 * WARM_UP).unwrap();
+        assert!(took >= threshold && took <= threshold + TWO_LOOKS, "{lasted:?}: {took:?}");
+    }
 }
 
 #[test]

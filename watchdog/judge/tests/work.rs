@@ -123,3 +123,20 @@ fn of_who_is_said_to_have_left_for_a_moment_nothing_before_it_counts() {
     assert!(!history.run(STALL_AFTER - LOOK).condemned);
     assert!(history.run(LOOK * 2).condemned, "and then it does");
 }
+
+#[test]
+fn each_piece_of_work_is_counted_once_however_many_begin_between_two_observations() {
+    for (from, to, begun) in
+        [(0, 1, 1), (0, 2, 1), (0, 3, 2), (0, 4, 2), (1, 2, 0), (1, 3, 1), (1, 4, 1), (1, 5, 2), (3, 3, 0)]
+    {
+        let mut history = at_work::begin(0);
+        history.thread().generation += 1;
+        history.thread().activity = from;
+        history.pass(LOOK);
+        history.thread().activity = to;
+        history.pass(LOOK);
+        assert_eq!(history.trial().begun(), begun, "from {from} to {to}");
+        history.pass(LOOK);
+        assert_eq!(history.trial().begun(), 0, "none since then");
+    }
+}

@@ -417,3 +417,34 @@ fn a_reload_with_a_shorter_threshold_condemns_nobody_while_its_cpu_is_taken() {
     let condemned = (201..=250).any(|look| goes_on(&mut scene, look, 200 * ns(LOOK)));
     assert!(condemned, "it has its CPU again");
 }
+
+#[test]
+fn a_wait_before_a_sleep_hides_nothing_that_is_taken_after_it() {
+    let mut scene = scene();
+    // No CPU for a long time, and nothing stolen. Then it sleeps, at a single observation.
+    scene.run(10 * STALL);
+    (scene.now.stolen_ns, scene.thread().task.as_mut().unwrap().state) = (None, TaskState::Sleeping);
+    scene.pass(LOOK);
+    for look in 1..=1_000_u64 {
+        scene.now.stolen_ns = (look % 10 == 9).then(|| look * ns(LOOK));
+        scene.shows(TaskState::Running, None, look * ns(LOOK));
+        assert!(!scene.pass(LOOK).condemned);
+    }
+    assert!(scene.counted() <= Duration::from_millis(200), "{:?}", scene.counted());
+}
+
+#[test]
+fn what_was_taken_before_it_began_work_is_no_debt_of_that_work() {
+    let policy = testing::policy(vec![testing::rule("exec-s*", STALL, STALL / 2)]);
+    let mut scene = Scene::begin(policy, LOOK, vec![testing::thread(0, "exec-s0")], Vec::new());
+    scene.now.stolen_ns = Some(0);
+    scene.pass(LOOK);
+    scene.now.stolen_ns = None;
+    scene.run(Duration::from_millis(400));
+    scene.begin_work(7);
+    scene.shows(TaskState::Running, None, 0);
+    scene.now.stolen_ns = Some(ns(Duration::from_millis(400)));
+    scene.pass(LOOK);
+    let after = spin(&mut scene, 2 * STALL, 0, 10).unwrap();
+    assert!(after <= STALL + 2 * LOOK, "{after:?}");
+}

@@ -155,8 +155,10 @@ fn what_a_thread_ran_counts_although_it_sleeps_now_beside_one_that_is_starved() 
     }
     // As it falls asleep, the kernel shows all the time that it ran.
     scene.thread().task = Some(task(TaskState::Sleeping, 7 * LOOK));
+    let excused = scene.excused(ExcuseKind::Starved);
     scene.pass(LOOK);
     assert_eq!(scene.counted() - counted, 6 * LOOK, "all but what it ran before the first look at it");
+    assert_eq!(scene.excused(ExcuseKind::Starved) - excused, LOOK, "what counts is not excused besides");
     scene.run(20 * LOOK);
     assert_eq!(scene.counted() - counted, 6 * LOOK, "and asleep it may wait for the other");
 }

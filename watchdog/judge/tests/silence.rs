@@ -109,3 +109,20 @@ fn the_loop_wakes_at_the_very_horizon_and_not_more_often_than_usual_after_it() {
     let decision = scene.pass(LOOK);
     assert_eq!(decision.look_at, scene.now.at.plus(every));
 }
+
+#[test]
+fn whatever_the_kernel_says_no_time_counts_while_the_segment_is_unreadable_or_a_core_is_written() {
+    type Change = fn(&mut Scene);
+    let changes: [Change; 2] =
+        [|scene| scene.process().segment_readable = false, |scene| scene.process().core_dumping = true];
+    for change in changes {
+        let mut scene = begin(1, true);
+        let counted = |scene: &Scene| scene.trial().silence.as_ref().unwrap().counted();
+        block(&mut scene, HORIZON / 3);
+        let before = counted(&scene);
+        assert!(before > HORIZON / 4);
+        change(&mut scene);
+        block(&mut scene, HORIZON / 3);
+        assert_eq!(counted(&scene), before);
+    }
+}

@@ -8,10 +8,10 @@
 )]
 
 use shard_judge::clock::Monotonic;
-use shard_judge::observation::{Claim, Presence};
-use shard_judge::testing::Scene;
+use shard_judge::observation::{Claim, Presence, TaskState};
 use shard_judge::testing::at_work::{self, LOOK, STALL_AFTER};
-use shard_judge::verdict::StallKind;
+use shard_judge::testing::{Scene, ns};
+use shard_judge::verdict::{ExcuseKind, StallKind};
 
 /// An even activity: the thread is idle.
 fn idle() -> Scene {
@@ -122,6 +122,27 @@ fn of_who_is_said_to_have_left_for_a_moment_nothing_before_it_counts() {
     history.pass(LOOK);
     assert!(!history.run(STALL_AFTER - LOOK).condemned);
     assert!(history.run(LOOK * 2).condemned, "and then it does");
+}
+
+#[test]
+fn where_the_time_of_a_thread_has_gone_is_told_and_adds_up() {
+    let mut history = at_work::begin(0);
+    let began = history.now.at;
+    history.run(STALL_AFTER / 2);
+    history.progress();
+    history.thread().activity += 1;
+    history.run(STALL_AFTER);
+    history.thread().activity += 1;
+    history.pass(LOOK);
+    history.shows(TaskState::Stopped, None, 0);
+    history.run(STALL_AFTER / 4);
+    let spent = history.trial().spent();
+    let excused = spent.excused_ns[ExcuseKind::Stopped as usize];
+    assert_eq!(spent.idle_ns, ns(STALL_AFTER));
+    assert_eq!(spent.counted_ns, ns(STALL_AFTER / 2));
+    assert!(excused >= ns(STALL_AFTER / 4 - 2 * LOOK), "{spent:?}");
+    let all = spent.idle_ns + spent.working_ns + spent.counted_ns + spent.unclear_ns + excused;
+    assert_eq!(all, ns(history.now.at.since(began)), "{spent:?}");
 }
 
 #[test]

@@ -144,6 +144,7 @@ mod tests {
         }
         let spent = ledger.spent(9 * TENTH);
         assert_eq!((spent.idle_ns, spent.working_ns, spent.counted_ns), (SECOND / 10, SECOND, 0));
+        assert_eq!(all(&spent), SECOND / 10 + SECOND, "and nothing else");
         ledger.stood(TENTH, None, LONG);
         let spent = ledger.spent(10 * TENTH);
         assert_eq!((spent.working_ns, spent.counted_ns), (SECOND / 10, SECOND));
@@ -166,6 +167,13 @@ mod tests {
         ledger.stood(TENTH, Some((ExcuseKind::Suspended, Duration::MAX)), LONG);
         let spent = ledger.spent(Duration::MAX);
         assert_eq!(all(&spent), 3 * SECOND + SECOND / 5, "no excuse is longer than the standstill");
+    }
+
+    #[test]
+    fn a_time_longer_than_a_counter_holds_is_the_longest() {
+        let mut ledger = Ledger::default();
+        ledger.idle(Duration::from_nanos(u64::MAX) + Duration::from_nanos(1));
+        assert_eq!(ledger.spent(Duration::ZERO).idle_ns, u64::MAX);
     }
 
     #[test]

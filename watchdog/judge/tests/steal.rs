@@ -347,7 +347,7 @@ fn a_reading_is_asked_for_shortly_before_a_verdict_and_the_verdict_waits_for_it(
             let used = scene.thread().task.unwrap().cpu_ns.unwrap() + ns(LOOK);
             scene.shows(TaskState::Running, None, used);
             // As long as nobody asks, now and then.
-            scene.now.stolen_ns = (asked.is_none() && used % ns(10 * LOOK) == 0).then_some(0);
+            scene.now.stolen_ns = (asked.is_none() && used.is_multiple_of(ns(10 * LOOK))).then_some(0);
             assert!(!scene.pass(LOOK).condemned, "no reading confirms it");
             if scene.judge.wants_steal() {
                 asked.get_or_insert(scene.now.at.since(began));

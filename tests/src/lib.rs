@@ -18,6 +18,7 @@ pub mod api;
 pub mod blocks;
 pub mod browser;
 pub mod cgroup;
+pub mod checked;
 pub mod churn;
 pub mod clock;
 pub mod cluster;

@@ -119,7 +119,7 @@ fn check_does_the_sum() {
     assert_eq!(check(399, 1_024), "");
     let told = check(399, 512);
     assert!(
-        told.starts_with("warning: under the limit of this shell, 400 watched threads take 800"),
+        told.contains(": warning: under the limit of this shell, 400 watched threads take 800"),
         "{told}"
     );
     assert!(told.contains("LimitNOFILE=") && told.contains("ulimit -n"), "{told}");

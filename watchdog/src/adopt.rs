@@ -15,6 +15,7 @@ mod mapping;
 pub mod misfit;
 mod restored;
 mod unit;
+mod wanted;
 mod way;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,6 @@ use std::time::{Duration, Instant};
 
 use shard_heartbeat::{ClaimError, FileId, Quarantine, ReadError, Reader, Sight, WatchdogBeat};
 
-use crate::config::user::User;
 use crate::own_folder::target_user::{self, TargetUser};
 use crate::probe::Adopted;
 use crate::probe::cgroup::{self, Place};
@@ -35,6 +35,8 @@ use crate::snapshot::TargetIdentity;
 
 use inquiry::{Inquiry, Questions};
 use kept::Kept;
+
+pub use wanted::Wanted;
 
 /// How often the path is checked while there is no target: a restart is noticed within this time.
 const HUNT_EVERY: Duration = Duration::from_millis(2);
@@ -66,23 +68,6 @@ pub enum Found {
     Refused(String),
     /// The target's present cgroups.
     Cgroups(cgroup::Cgroups),
-}
-
-/// What the adopter looks for.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// The shard that the segment must name.
-    pub shard: String,
-    /// Path of the segment.
-    pub heartbeat: PathBuf,
-    /// The user that the segment and the process must belong to, if configured.
-    pub user: Option<User>,
-    /// The systemd unit that the process must be in, if configured.
-    pub systemd_unit: Option<String>,
-    /// Whether the target is in another pid namespace and shows its own `/proc`.
-    pub apart: bool,
-    /// Where `/proc` is mounted.
-    pub proc_root: PathBuf,
 }
 
 /// The loop's end of the adopter.

@@ -136,7 +136,7 @@ Setting it up:
   shard-watchdog demo                        see it work on this machine, without preparation
   shard-watchdog inject --pid N FAULT        break one of your processes on purpose, and see it recover
   shard-watchdog config                      every key of the config, as a file to start from
-  shard-watchdog check --config FILE         every problem of a config, with line numbers
+  shard-watchdog check --config FILE…        every problem of configs, with line numbers
   shard-watchdog run --config FILE           the sidecar, under systemd, runit or Kubernetes
   shard-watchdog supervise --config FILE -- CMD ARG…
                                              where there is no supervisor: runs CMD and its sidecar

@@ -3,6 +3,7 @@
 
 pub mod effective;
 mod links;
+pub mod nearest;
 pub mod policy;
 pub mod problem;
 pub mod read;
@@ -144,6 +145,8 @@ pub struct ThreadRule {
     pub by_kind: ByKind,
     /// How long the thread may begin no work while there is some; `None`: never asked.
     pub silence: Option<silence::SilenceRule>,
+    /// Where it stands in the file, as a line from 1.
+    pub line: usize,
 }
 
 /// One `[[channel]]`.
@@ -159,6 +162,8 @@ pub struct ChannelRule {
     pub consumer: Option<String>,
     /// What follows when a limit is exceeded.
     pub on: On,
+    /// Where it stands in the file, as a line from 1.
+    pub line: usize,
 }
 
 /// `[judge]`

@@ -31,6 +31,8 @@ pub enum Event {
         to: Verdict,
         /// Why, as a sentence.
         why: String,
+        /// Whether a rule watches less than it should, with a verdict that says so.
+        unmatched: bool,
     },
     /// A target was found and checked, and is watched from now on.
     Adopted {

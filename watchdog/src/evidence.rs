@@ -107,6 +107,13 @@ impl Evidence {
         evidence
     }
 
+    /// What is missing for want of a permission that somebody could grant.
+    pub fn lacks(&self) -> Vec<String> {
+        // Nobody should grant what it takes to read kernel stacks for this alone.
+        let granted = |missing: &&String| !missing.contains(NOT_PERMITTED) || missing.starts_with("stack: ");
+        self.missing.iter().filter(|missing| !granted(missing)).cloned().collect()
+    }
+
     /// The thread with this id.
     pub fn thread(&self, tid: i32) -> Option<&ThreadEvidence> {
         self.threads.iter().find(|thread| thread.tid == tid)

@@ -38,6 +38,7 @@ pub mod http;
 pub mod incident;
 pub mod own_folder;
 pub mod pause;
+pub mod preflight;
 pub mod probe;
 pub mod recorder;
 pub mod relay;

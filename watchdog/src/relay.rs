@@ -14,9 +14,10 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::archive::Archive;
 use crate::board::Board;
+use crate::config::KillMode;
 use crate::event::{Event, Opening, ShadowStep, Step};
+use crate::evidence::Evidence;
 use crate::evidence::gatherer::{Dump, Gathered, Purpose};
-use crate::evidence::{Evidence, NOT_PERMITTED};
 use crate::feed::{Feed, Listeners};
 use crate::incident::deaths::Deaths;
 use crate::incident::folder::{RECORDING, THREADS};
@@ -179,9 +180,14 @@ impl Relay {
                 self.board.set_snapshot(Arc::new(*snapshot));
             }
             Event::Timings(timings) => self.telemetry.timings(&timings),
-            Event::Verdict { at, from, to, why } => {
+            Event::Verdict { at, from, to, why, unmatched } => {
                 self.listeners.verdict(to, &why, at);
-                tracing::info!(event = "verdict", %from, %to, why, "verdict {to}: {why}");
+                // It is expected to kill for what nobody watches.
+                if unmatched && self.board.mode() == KillMode::Enforce {
+                    tracing::warn!(event = "verdict", %from, %to, why, "verdict {to}: {why}");
+                } else {
+                    tracing::info!(event = "verdict", %from, %to, why, "verdict {to}: {why}");
+                }
             }
             Event::Adopted { at, target, restored } => {
                 tracing::info!(
@@ -414,10 +420,7 @@ impl Relay {
 
     /// Says what evidence would lack, as long as there is time to grant it.
     fn rehearsed(&self, evidence: &Evidence) {
-        // Nobody should grant what it takes to read kernel stacks for this alone.
-        let granted = |missing: &&String| !missing.contains(NOT_PERMITTED) || missing.starts_with("stack: ");
-        let lacks: Vec<String> =
-            evidence.missing.iter().filter(|missing| !granted(missing)).cloned().collect();
+        let lacks = evidence.lacks();
         for missing in &lacks {
             tracing::warn!(
                 event = "evidence_limited",

@@ -30,6 +30,7 @@ use crate::config::{Config, KillBy, LEAVING};
 use crate::event::{Event, Step};
 use crate::evidence::gatherer::Gatherer;
 use crate::judge::crash_loop::CrashLoops;
+use crate::judge::incarnation::Incarnation;
 use crate::judge::policy::Policy;
 use crate::judge::{Judge, Note};
 use crate::observation::Observation;
@@ -37,7 +38,7 @@ use crate::pause::Pause;
 use crate::probe::tracer::Tracer;
 use crate::probe::{Adopted, Probe};
 use crate::recorder::Recorder;
-use crate::verdict::{Reason, Withheld};
+use crate::verdict::{Reason, Verdict, Withheld};
 
 use control::Inbox;
 use gather::Gathering;
@@ -377,6 +378,8 @@ impl Watch {
                     from: *from,
                     to: self.judge.verdict(),
                     why: self.judge.why().to_owned(),
+                    unmatched: self.judge.verdict() == Verdict::Degraded
+                        && self.judge.incarnation().is_some_and(Incarnation::has_unmatched_rules),
                 }),
                 Note::Excuse { thread, kind } => {
                     self.publisher.send(Event::Excuse { at, thread: thread.to_string(), kind: *kind });

@@ -219,6 +219,12 @@ impl Incarnation {
         &self.missing
     }
 
+    /// Whether any rule watches less than it should: too few threads match it, or no channel is
+    /// published under its name.
+    pub fn has_unmatched_rules(&self) -> bool {
+        !self.missing.is_empty() || !self.unpublished.is_empty()
+    }
+
     /// Applies another policy.
     pub fn rules_changed(&mut self, policy: &Policy) {
         for trial in &mut self.threads {

@@ -1,293 +1,222 @@
-//! `check`: reports every problem of a config.
+//! `check`: reports every problem of configs, and what will not work as they say.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
+mod summary;
+
+use std::ffi::OsStr;
+use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use super::BAD_INPUT;
-use shard_watchdog::config::units::written;
-use shard_watchdog::config::{
-    Config, FindTarget, KillBy, KillConfig, KillMode, LEAVING, Links, On, SignOfLifeConfig, ThreadRule, read,
-    written_sections,
-};
-use shard_watchdog::descriptors::{self, Shares};
-use shard_watchdog::http::token;
-use shard_watchdog::own_folder::Place;
-use shard_watchdog::own_folder::refusal::Refusal;
-use shard_watchdog::own_folder::target_user::TargetUser;
-use shard_watchdog::start_limit::{self, StartLimit};
-use shard_watchdog::telemetry::otlp;
-use shard_watchdog::verdict::StallKind;
+use shard_watchdog::adopt::Wanted;
+use shard_watchdog::config::problem::Problems;
+use shard_watchdog::config::{Config, read};
+use shard_watchdog::preflight::document::{Document, File, Warning, Wrong};
+use shard_watchdog::preflight::{self, Remark};
+
+use super::{BAD_INPUT, fail, plain};
 
 const HELP: &str = "\
 Examples:
   shard-watchdog check --config /etc/shard-watchdog/0.toml
   shard-watchdog check --config new.toml && systemctl reload shard-watchdog@0
+  shard-watchdog check --config /etc/shard-watchdog/*.toml          all shards of a machine
+  generate-config 0 | shard-watchdog check --config - --json        what a program made, for a program
 
-If systemd runs here and knows the target's unit, its StartLimit… is held against kill.budget and its pauses
-(RestartSec=, RestartMaxDelaySec=) against restart.within, and a collision is a warning. So is a limit of open files that is too low for the threads that are to be watched:
-those registered now, or those that the rules ask for. The limit is that of the shell that runs the check.
-So is an OTEL_… variable of this command's own environment that cannot be used.
+A problem is a reason not to use the file. A warning says what will not work here, and what to do: names in rules that
+no registered thread and no published channel has, if the target's segment is there; folders in which this user may not
+write; what this user may not do to the target or see of it; kill.budget and restart.within against the StartLimit… and
+the pauses of the target's unit (RestartSec=, RestartMaxDelaySec=), if systemd runs here and knows it; a limit of open
+files that is too low for the threads to be watched; an OTEL_… variable that cannot be used; and, with several files,
+addresses and folders that two sidecars of one machine cannot share. `run` logs the same warnings once.
 
 A folder that the target may write is no place for evidence, recordings or the socket of a sidecar that runs as
-another user: the check fails then, if the target's segment is there to tell whose it is. Run the check as the
-sidecar's user.
+another user: that is a problem, if the target's segment is there to tell whose it is.
 
-Exit codes: 0 the config is good · 2 it is not, and every problem was printed as
-FILE:LINE: KEY: found VALUE: what is allowed";
+Run the check as the sidecar's user, in its environment: limits, permissions and variables are those of the check.
 
-/// Read a config and say all that is wrong with it, with lines
+Exit codes: 0 every file is a config that can be used · 2 one is not; each problem and warning is one line:
+FILE:LINE: KEY: found VALUE: what is allowed, and with `warning: ` after the line. --json prints all of it as one
+object (docs/check.schema.json) to standard output, and nothing to standard error.";
+
+/// Read configs, say all that is wrong with them, with lines, and what will not work here
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// The config to check; nothing is started and nothing is written
-    #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE")]
-    config: PathBuf,
+    /// The configs to check; `-` reads one from standard input. Nothing is started and nothing is
+    /// written
+    #[arg(long, env = "SHARD_WATCHDOG_CONFIG", value_name = "FILE", num_args = 1.., required = true)]
+    config: Vec<PathBuf>,
     /// Name of the shard, instead of the one in the file: one file may serve many shards
     #[arg(long, env = "SHARD_WATCHDOG_SHARD", value_name = "NAME", value_parser = super::shard)]
     shard: Option<String>,
+    /// Print JSON: every problem and warning of every file
+    #[arg(long)]
+    json: bool,
+}
+
+/// Standard input, as a file.
+const STDIN: &str = "-";
+
+/// One file and what was found.
+struct Checked {
+    file: String,
+    config: Option<Config>,
+    problems: Vec<Wrong>,
+    warnings: Vec<Remark>,
+    notes: Vec<String>,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    match read::load_for(&args.config, args.shard.as_deref()) {
-        Ok(config) => {
-            if let Err(problem) = super::run::wanted(&config) {
-                let _ = writeln!(std::io::stderr().lock(), "{}: {problem}", args.config.display());
-                return ExitCode::from(BAD_INPUT);
-            }
-            let (refused, folders) = folders(&config);
-            for refusal in &refused {
-                let _ = writeln!(std::io::stderr().lock(), "{}: {refusal}", args.config.display());
-            }
-            if !refused.is_empty() {
-                return ExitCode::from(BAD_INPUT);
-            }
-            // The reader may have closed its end; the exit code carries the result too.
-            let _ = std::io::stdout().write_all(summary(&config).as_bytes());
-            let of_telemetry = otlp::warnings(config.otlp.as_ref());
-            let horizons: Vec<_> = config.unreachable_horizons().collect();
-            let warnings = collisions(&config).into_iter().chain(of_telemetry).chain(folders).chain(horizons);
-            for warning in warnings {
-                let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
-            }
-            let shares = Shares::new(&config, descriptors::reachable_limit(), 0);
-            if let Some(shortage) = shares.shortage(descriptors::threads_to_watch(&config)) {
-                let _ =
-                    writeln!(std::io::stderr().lock(), "warning: under the limit of this shell, {shortage}");
-            }
-            // Checked as the user who runs the check, who may not be the sidecar's user: no reason
-            // to reject the config.
-            if let Some(error) = config.http.token_file.as_deref().and_then(|path| token::read(path).err()) {
-                let _ = writeln!(std::io::stderr().lock(), "warning: {error}");
-            }
-            ExitCode::SUCCESS
-        }
-        Err(problems) => {
-            let _ = writeln!(std::io::stderr().lock(), "{problems}");
-            ExitCode::from(BAD_INPUT)
-        }
+    if args.config.iter().filter(|path| is_stdin(path)).count() > 1 {
+        return fail(BAD_INPUT, "--config -: standard input can be read once, and is named twice");
     }
-}
-
-/// Folders that the sidecar would not use, and those that it would not use if it ran as the user
-/// who runs the check. Whose the target is, its segment tells, if there is one, else `[target]
-/// user`.
-fn folders(config: &Config) -> (Vec<String>, Vec<String>) {
-    let FindTarget::Heartbeat(heartbeat) = &config.target.find else { return Default::default() };
-    let user = config.target.user.as_ref().map(|user| user.uid);
-    let target = Arc::new(TargetUser::of_segment(heartbeat, user));
-    let socket = config.http.socket.as_deref().and_then(Path::parent);
-    let named = [
-        ("evidence.directory", Some(config.evidence.directory.as_path())),
-        ("recorder.directory", config.recorder.as_ref().map(|recorder| recorder.directory.as_path())),
-        ("http.socket", socket),
-    ];
-    let (mut refused, mut warnings) = (Vec::new(), Vec::new());
-    for (key, path) in named {
-        let Some(path) = path else { continue };
-        let Err(error) = Place::new(path.to_owned(), Arc::clone(&target)).open() else { continue };
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<Refusal>()) {
-            Some(Refusal::Foreign { .. }) | None => {
-                warnings.push(format!("{key}: as this user sees it: {error}"));
-            }
-            Some(refusal) => refused.push(format!("{key}: {refusal}")),
-        }
-    }
-    (refused, warnings)
-}
-
-/// Where the budget and the unit of the target, as systemd has it now, do not go together.
-fn collisions(config: &Config) -> Vec<String> {
-    let of_process = || match &config.target.find {
-        FindTarget::Heartbeat(path) => start_limit::unit_of(path, Path::new("/proc")),
-        _ => None,
-    };
-    let Some(unit) = config.target.systemd_unit.clone().or_else(of_process) else { return Vec::new() };
-    let limit = StartLimit::ask(&unit);
-    let KillConfig { budget_kills, budget_per, .. } = config.kill;
-    let within = config.restart.within;
-    limit.map_or_else(Vec::new, |limit| limit.collisions(&unit, budget_kills, budget_per, within))
-}
-
-fn summary(config: &Config) -> String {
-    let mut text = String::from("ok\n");
-    // Writing to a String cannot fail.
-    let _ = write_summary(&mut text, config);
-    text
-}
-
-fn write_summary(text: &mut String, config: &Config) -> std::fmt::Result {
-    let target = &config.target;
-    write!(text, "  target   shard {}, ", target.shard)?;
-    match &target.find {
-        FindTarget::Heartbeat(path) => write!(text, "the process that writes {}", path.display())?,
-        FindTarget::PidFile(path) => write!(text, "the process whose pid stands in {}", path.display())?,
-        FindTarget::SystemdUnit => write!(text, "the main process of its unit")?,
-        FindTarget::Command(regex) => write!(text, "the process whose command line matches {regex}")?,
-    }
-    if let Some(user) = &target.user {
-        write!(text, ", of user {user}")?;
-    }
-    match &target.systemd_unit {
-        Some(unit) => writeln!(text, ", in unit {unit}")?,
-        None => writeln!(text)?,
-    }
-    for rule in &config.threads {
-        write_rule(text, "thread", rule)?;
-    }
-    if config.threads.is_empty() {
-        writeln!(text, "  thread   no rule: only the process as a whole is watched")?;
-    }
-    write_kill(text, &config.kill)?;
-    if let Some(shadow) = &config.shadow {
-        writeln!(text, "  shadow   judged beside it, signals nobody:")?;
-        for rule in &shadow.threads {
-            write_rule(text, "shadow", rule)?;
-        }
-    }
-    let limit = written(config.evidence.time_limit);
-    let gathered = match config.evidence.time_limit.is_zero() {
-        true => "none is gathered of the process".to_owned(),
-        false if config.evidence.minidump => {
-            format!("gathered, with a minidump, for at most {limit} before the first signal")
-        }
-        false => format!("gathered for at most {limit} before the first signal"),
-    };
-    writeln!(text, "  evidence {}, {gathered}", config.evidence.directory.display())?;
-    if let Some(SignOfLifeConfig { url, interval, time_limit }) = &config.heartbeat_out {
-        writeln!(
-            text,
-            "  sign     of life to {url} every {} while the target is seen, each within {}",
-            written(*interval),
-            written(*time_limit)
-        )?;
-    }
-    if let Some(recorder) = &config.recorder {
-        let (days, mib) = (recorder.keep_days, recorder.keep_bytes >> 20);
-        writeln!(text, "  recorder {}, {days} days, {mib} MiB at most", recorder.directory.display())?;
-    }
-    let http = &config.http;
-    let places: Vec<String> = http
-        .listen
-        .map(|address| address.to_string())
+    let mut checked: Vec<_> = once(&args.config)
         .into_iter()
-        .chain(http.public.map(|address| format!("{address} (public part)")))
-        .chain(http.socket.as_ref().map(|path| path.display().to_string()))
+        .map(|Named { path, again }| {
+            let mut checked = check(path, args.shard.as_deref());
+            let again =
+                again.iter().map(|path| format!("{} is this file again: checked once", path.display()));
+            checked.notes.extend(again);
+            checked
+        })
         .collect();
-    let places = if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") };
-    let names = match http.hosts.len() {
-        0 => String::new(),
-        1 => ", also by 1 name".to_owned(),
-        more => format!(", also by {more} names"),
+    together(&mut checked);
+    let ok = checked.iter().all(|one| one.problems.is_empty());
+    if args.json {
+        tell_program(checked, ok);
+    } else {
+        tell_person(&checked);
+    }
+    if ok { ExitCode::SUCCESS } else { ExitCode::from(BAD_INPUT) }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == OsStr::new(STDIN)
+}
+
+/// A file, and the names under which it was named again.
+struct Named<'a> {
+    path: &'a Path,
+    again: Vec<&'a Path>,
+}
+
+/// Each file once, in order, by whatever names.
+fn once(named: &[PathBuf]) -> Vec<Named<'_>> {
+    let id = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let mut files: Vec<(Named<'_>, _)> = Vec::new();
+    for path in named {
+        let own = id(path).filter(|_| !is_stdin(path));
+        let before = files.iter_mut().find(|(file, id)| file.path == path || own.is_some() && *id == own);
+        match before {
+            Some((file, _)) => file.again.push(path),
+            None => files.push((Named { path, again: Vec::new() }, own)),
+        }
+    }
+    files.into_iter().map(|(file, _)| file).collect()
+}
+
+fn check(path: &Path, shard: Option<&str>) -> Checked {
+    let file = path.display().to_string();
+    let read = if is_stdin(path) {
+        let stdin = std::io::stdin();
+        if stdin.is_terminal() {
+            // The reader may have closed its end.
+            let _ =
+                writeln!(std::io::stderr().lock(), "reading the config from this terminal; Ctrl-D ends it");
+        }
+        read::load_from(stdin.lock(), path, shard)
+    } else {
+        read::load_for(path, shard)
     };
-    writeln!(text, "  http     {places}{names}")?;
-    write_links(text, &config.links)?;
-    for note in config.not_yet() {
-        writeln!(text, "note: {note}")?;
-    }
-    Ok(())
-}
-
-fn write_links(text: &mut String, links: &Links) -> std::fmt::Result {
-    let Links { runbook, trace, dashboard } = links;
-    for (name, link) in [("runbook", runbook), ("trace", trace), ("dashboard", dashboard)] {
-        if let Some(link) = link {
-            writeln!(text, "  link     {name}: {}", link.as_str())?;
-        }
-    }
-    Ok(())
-}
-
-fn write_kill(text: &mut String, kill: &KillConfig) -> std::fmt::Result {
-    let KillConfig { mode, by, signals, budget_kills, budget_per, progress_brake, jitter } = kill;
-    if *mode == KillMode::Observe {
-        return writeln!(text, "  kill     observe: says what it would kill, and kills nothing");
-    }
-    let ladder = match by {
-        KillBy::Signal => {
-            let ladder: Vec<_> = signals
-                .iter()
-                .map(|(signal, after)| format!("{} at {}", signal.name(), written(*after)))
-                .collect();
-            ladder.join(", ")
-        }
-        KillBy::ExitCode => {
-            format!("ends itself with exit code {LEAVING}, for the pod's rules to restart all containers")
+    let config = match read {
+        Ok(config) => config,
+        Err(Problems { list, .. }) => {
+            let problems = list.into_iter().map(Wrong::from).collect();
+            return Checked { file, config: None, problems, warnings: Vec::new(), notes: Vec::new() };
         }
     };
-    writeln!(text, "  kill     enforce: {ladder}; at most {budget_kills} kills in {}", written(*budget_per))?;
-    if *progress_brake > 0 {
-        writeln!(
-            text,
-            "           after {progress_brake} kills without a finished piece of work: none, until `clear`"
-        )?;
+    if let Err(why) = Wanted::of(&config) {
+        let key = Some("target".to_owned());
+        let problems = vec![Wrong { line: None, key, found: None, message: why.to_owned() }];
+        return Checked { file, config: Some(config), problems, warnings: Vec::new(), notes: Vec::new() };
     }
-    if jitter.is_zero() {
-        return Ok(());
+    let reports =
+        [preflight::of_config(&config), preflight::of_target(&config), preflight::of_sidecar(&config)];
+    let (mut problems, mut warnings, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for report in reports {
+        problems.extend(report.refused.into_iter().map(Wrong::from));
+        warnings.extend(report.warnings);
+        notes.extend(report.notes);
     }
-    writeln!(
-        text,
-        "           up to {} later for a stall, at random, in which it may recover",
-        written(*jitter)
-    )
+    notes.extend(config.not_yet());
+    Checked { file, config: Some(config), problems, warnings, notes }
 }
 
-fn write_rule(text: &mut String, policy: &str, rule: &ThreadRule) -> std::fmt::Result {
-    let then = if rule.by_kind.is_empty() { on_label(rule.on) } else { "as below" };
-    let ThreadRule { count, name, stall_after, warn_after, warm_up, sections, by_kind, .. } = rule;
-    let first =
-        warm_up.map(|time| format!(", {} for the first piece of work", written(time))).unwrap_or_default();
-    writeln!(
-        text,
-        "  {policy:<8} {count} × {name}: gone, or no progress for {} → {then} (warning at {}{first})",
-        written(*stall_after),
-        written(*warn_after)
-    )?;
-    if !sections.is_empty() {
-        let sections = written_sections(sections, written).join(", ");
-        writeln!(text, "           in its section: {sections}")?;
-    }
-    if let Some(silence) = &rule.silence {
-        writeln!(text, "           {}", silence.told())?;
-    }
-    if by_kind.is_empty() {
-        return Ok(());
-    }
-    let kinds: Vec<String> = StallKind::ALL
+/// Adds what the sidecars of several files cannot both have.
+fn together(checked: &mut [Checked]) {
+    let (places, named): (Vec<usize>, Vec<(&str, &Config)>) = checked
         .iter()
-        .filter_map(|kind| Some(format!("{kind} → {}", on_label(by_kind.of(*kind)?))))
-        .collect();
-    let (kinds, other) = (kinds.join(", "), on_label(rule.on));
-    writeln!(text, "           by kind of stall: {kinds}; any other, and a lost thread → {other}")
+        .enumerate()
+        .filter_map(|(place, one)| Some((place, (one.file.as_str(), one.config.as_ref()?))))
+        .unzip();
+    let found: Vec<_> = preflight::collisions(&named);
+    for (index, remark) in found {
+        let one = places.get(index).and_then(|place| checked.get_mut(*place));
+        one.into_iter().for_each(|one| one.warnings.push(remark.clone()));
+    }
 }
 
-const fn on_label(on: On) -> &'static str {
-    match on {
-        On::Kill => "kill",
-        On::Report => "report",
-        On::Ignore => "ignore",
+fn tell_program(checked: Vec<Checked>, ok: bool) {
+    let file = |one: Checked| File {
+        file: one.file,
+        ok: one.problems.is_empty(),
+        shard: one.config.map(|config| config.target.shard),
+        problems: one.problems,
+        warnings: one.warnings.into_iter().map(Warning::from).collect(),
+        notes: one.notes,
+    };
+    let files = checked.into_iter().map(file).collect();
+    let document = Document { version: env!("CARGO_PKG_VERSION"), ok, files };
+    // It holds text, numbers and lists, which can always be written. The reader may have closed its
+    // end; the exit code carries the result too.
+    let text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+fn tell_person(checked: &[Checked]) {
+    let several = checked.len() > 1;
+    for Checked { file, config, problems, warnings, notes } in checked {
+        let name = if several { format!("{file}: ") } else { String::new() };
+        let mut good = String::new();
+        if let Some(config) = config.as_ref().filter(|_| problems.is_empty()) {
+            good = format!("{name}ok\n{}", summary::summary(config));
+        }
+        good.extend(notes.iter().map(|note| format!("{name}note: {}\n", plain(note))));
+        let mut bad = String::new();
+        for Wrong { line, key, found, message } in problems {
+            bad.push_str(&told(file, *line, "", (key.as_deref(), found.as_deref(), message)));
+        }
+        for Remark { line, key, found, message, .. } in warnings {
+            let key = Some(key.as_str()).filter(|key| !key.is_empty());
+            bad.push_str(&told(file, *line, "warning: ", (key, found.as_deref(), &plain(message))));
+        }
+        // The reader may have closed its end; the exit code carries the result too.
+        let _ = std::io::stdout().lock().write_all(good.as_bytes());
+        let _ = std::io::stderr().lock().write_all(bad.as_bytes());
     }
+    if several {
+        let good = checked.iter().filter(|one| one.problems.is_empty()).count();
+        let _ = writeln!(std::io::stdout().lock(), "{good} of {} files can be used", checked.len());
+    }
+}
+
+type About<'a> = (Option<&'a str>, Option<&'a str>, &'a str);
+
+fn told(file: &str, line: Option<usize>, kind: &str, (key, found, message): About<'_>) -> String {
+    let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+    let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
+    let found = found.map(|found| format!("found {found}: ")).unwrap_or_default();
+    format!("{file}{line}: {kind}{key}{found}{message}\n")
 }

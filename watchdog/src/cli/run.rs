@@ -13,11 +13,12 @@ use shard_watchdog::beats;
 use shard_watchdog::board::Board;
 use shard_watchdog::clock::WallAnchor;
 use shard_watchdog::config::effective::Changes;
-use shard_watchdog::config::{Config, FindTarget, KillBy, LEAVING, read};
+use shard_watchdog::config::{Config, KillBy, LEAVING, read};
 use shard_watchdog::descriptors::{self, Limit, Shares};
 use shard_watchdog::dump::client::Helper;
 use shard_watchdog::event::Event;
 use shard_watchdog::evidence::gatherer::{Delivery, Gatherer, TakesDumps};
+use shard_watchdog::preflight::reporter::Reporter;
 use shard_watchdog::probe::wakeup::Waker;
 use shard_watchdog::probe::{Probe, ThreadEvents};
 use shard_watchdog::surface::{self, SurfaceError, SurfaceHandle};
@@ -170,7 +171,9 @@ fn start(
         Ok(watch) => watch,
         Err(error) => return cannot_start("start a thread", &error),
     };
-    obey(args, &started, signals, &control, &redirect, &surface, &manager);
+    let reporter = Reporter::new(surface.board());
+    report(&reporter, &started);
+    obey((args, &reporter), &started, signals, &control, &redirect, &surface, &manager);
     manager.tell(&[News::Stopping]);
     if left.load(Ordering::Acquire) {
         return leave(surface, &evidence);
@@ -321,6 +324,13 @@ fn end_in_order(control: &Control, watch: &JoinHandle<()>, surface: SurfaceHandl
     surface.shutdown(FLUSH.saturating_sub(began.elapsed()));
 }
 
+/// Has what `check` would say logged. The watch is not given up if that cannot be.
+fn report(reporter: &Reporter, config: &Arc<Config>) {
+    if let Err(error) = reporter.begin(Arc::clone(config)) {
+        tracing::warn!(%error, "cannot start the thread that checks the config against this machine");
+    }
+}
+
 /// Says what limit of open files is in force, and if it is too low for what is to be watched.
 fn tell_of_descriptors(config: &Config, Limit { before, now }: Limit, shares: Shares) {
     let (reserve, threads) = (shares.reserve(), shares.for_threads());
@@ -345,7 +355,7 @@ fn tell_of_descriptors(config: &Config, Limit { before, now }: Limit, shares: Sh
 
 /// Does what signals say, until one says stop.
 fn obey(
-    args: &Args,
+    (args, reporter): (&Args, &Reporter),
     started: &Arc<Config>,
     signals: &signals::Signals,
     control: &Control,
@@ -359,7 +369,11 @@ fn obey(
             Heard::Stop => return,
             Heard::Reload => {
                 manager.tell_within(TELL_MANAGER, &[News::Reloading]);
+                let before = Arc::clone(&in_force);
                 in_force = reload(args, (started, in_force), control, redirect, surface);
+                if !Arc::ptr_eq(&before, &in_force) {
+                    report(reporter, &in_force);
+                }
                 manager.tell_within(TELL_MANAGER, &[News::Ready]);
             }
         }
@@ -428,20 +442,8 @@ fn load(args: &Args) -> Result<Config, String> {
 }
 
 /// What the adopter looks for; a sentence if this version cannot watch such a target.
-pub(crate) fn wanted(config: &Config) -> Result<Wanted, String> {
-    let FindTarget::Heartbeat(heartbeat) = &config.target.find else {
-        return Err("target: this version watches instrumented targets only; give heartbeat = \"FILE\", \
-            and systemd_unit beside it if the unit shall be checked"
-            .to_owned());
-    };
-    Ok(Wanted {
-        shard: config.target.shard.clone(),
-        heartbeat: heartbeat.clone(),
-        user: config.target.user.clone(),
-        systemd_unit: config.target.systemd_unit.clone(),
-        apart: config.kill.by == KillBy::ExitCode,
-        proc_root: PathBuf::from("/proc"),
-    })
+fn wanted(config: &Config) -> Result<Wanted, String> {
+    Wanted::of(config).map_err(|why| format!("target: {why}"))
 }
 
 fn cannot_start(what: &str, error: &dyn std::fmt::Display) -> ExitCode {

@@ -22,6 +22,15 @@ pub fn load_for(path: &Path, shard: Option<&str>) -> Result<Config, Problems> {
     parse_for(&read(path)?, path, shard)
 }
 
+/// The same with what `input` holds, called `path` in every message.
+///
+/// # Errors
+/// All problems, or that it cannot be read, is too long, or is no text.
+pub fn load_from(input: impl Read, path: &Path, shard: Option<&str>) -> Result<Config, Problems> {
+    let unreadable = |error| Problems::whole(path, format!("the config cannot be read: {error}"));
+    parse_for(&text_of(input, path, unreadable)?, path, shard)
+}
+
 fn read(path: &Path) -> Result<String, Problems> {
     let cannot = |error: std::io::Error| {
         let next = match error.kind() {
@@ -40,8 +49,16 @@ fn read(path: &Path) -> Result<String, Problems> {
         return Err(Problems::whole(path, format!("the config file cannot be read: it is {what}; {next}")));
     }
     let file = std::fs::File::open(path).map_err(cannot)?;
+    text_of(file, path, cannot)
+}
+
+fn text_of(
+    input: impl Read,
+    path: &Path,
+    cannot: impl Fn(std::io::Error) -> Problems,
+) -> Result<String, Problems> {
     let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    input.take(LONGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > LONGEST {
         return Err(Problems::whole(
             path,

@@ -213,11 +213,18 @@ the sidecar accepts differ. To write it anew: `UPDATE_DOCS=1 cargo test -p shard
 config_manual`.
 
 The file is TOML, at most 1 MiB. A key that is not listed here is refused, with the nearest one or
-with all that are allowed there. `shard-watchdog check --config FILE` reports every problem at once,
-each with its line; `shard-watchdog config` prints this reference as a file to start from, and
-`shard-watchdog config --config FILE` what is in force under FILE, defaults included. Durations are
-whole numbers with units, added up: `\"1m 30s\"` (ns, us, ms, s, m, h, d). Sizes are whole numbers
-with B, KiB, MiB or GiB.
+with all that are allowed there. `shard-watchdog config` prints this reference as a file to start
+from, and `shard-watchdog config --config FILE` what is in force under FILE, defaults included.
+Durations are whole numbers with units, added up: `\"1m 30s\"` (ns, us, ms, s, m, h, d). Sizes are
+whole numbers with B, KiB, MiB or GiB.
+
+`shard-watchdog check --config FILE…` reports every problem of one or more files at once, each with
+its line, and exits with 2 if there is one; `-` reads standard input. It also warns of what will not
+work on this machine: names in rules that no registered thread and no published channel has, where
+the target's segment is there, folders that this user may not write, what this user may not do to
+the target, limits and pauses of its systemd unit, the limit of open files, and variables for
+telemetry. `run` logs the same warnings once, as event `check`. With `--json` it prints all of it for
+a program, by [a JSON Schema](check.schema.json).
 
 A reload (SIGHUP, `systemctl reload`) reads the file again. A bad one changes nothing. Otherwise the
 log event `reloaded` lists what has changed, and what waits for the next start.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::nearest::nearest;
 use super::problem::Problem;
 use super::units::{self, DURATION_FORM, SIZE_FORM};
 
@@ -44,7 +45,8 @@ impl<'a> Complaints<'a> {
         self.found.push((at, problem));
     }
 
-    fn line(&self, offset: usize) -> usize {
+    /// The line of an offset, from 1.
+    pub fn line(&self, offset: usize) -> usize {
         self.text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
     }
 
@@ -228,10 +230,9 @@ impl<'i> Section<'i> {
     pub fn finish(self, complaints: &mut Complaints<'_>) {
         for (key, _) in &self.keys {
             let name = key.get_ref().as_ref();
-            let nearest = self.known.iter().min_by_key(|known| distance(known, name)).copied();
-            let hint = match nearest {
-                Some(near) if distance(near, name) <= 2 => format!("unknown key; did you mean \"{near}\"?"),
-                _ => format!("unknown key; allowed here: {}", self.known.join(", ")),
+            let hint = match nearest(name, self.known.iter().copied()) {
+                Some(near) => format!("unknown key; did you mean \"{near}\"?"),
+                None => format!("unknown key; allowed here: {}", self.known.join(", ")),
             };
             complaints.add(&key.span(), &self.dotted(name), hint);
         }
@@ -242,24 +243,4 @@ impl<'i> Section<'i> {
 pub fn integer(value: &DeValue<'_>) -> Option<i64> {
     let number = value.as_integer()?;
     i64::from_str_radix(number.as_str(), number.radix()).ok()
-}
-
-/// The edit distance between two short words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cb, place) in b.iter().zip(row.iter_mut().skip(1)) {
-            let cost = diagonal + usize::from(ca != *cb);
-            diagonal = *place;
-            left = cost.min(left + 1).min(*place + 1);
-            *place = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -113,13 +113,13 @@ fn witnesses(section: &mut Section<'_>, complaints: &mut Complaints<'_>) -> Vec<
 }
 
 impl Config {
-    /// A sentence for each rule whose silence horizon nothing can reach.
-    pub fn unreachable_horizons(&self) -> impl Iterator<Item = String> {
+    /// Each rule whose silence horizon nothing can reach, with a sentence that says why.
+    pub fn unreachable_horizons(&self) -> impl Iterator<Item = (&ThreadRule, String)> {
         let unreachable = |rule: &&ThreadRule| {
             let names_none = rule.silence.as_ref().is_some_and(|silence| silence.witnesses.is_empty());
             names_none && rule.count == 1 && !self.channels.iter().any(|channel| feeds(channel, rule))
         };
-        let told = |rule: &ThreadRule| {
+        let told = |rule: &ThreadRule| -> String {
             let (name, limit) = (&rule.name, rule.silence.as_ref().map(|silence| silence.idle_at_most));
             let limit = limit.unwrap_or_default();
             format!(
@@ -128,7 +128,7 @@ impl Config {
                 written(limit)
             )
         };
-        self.threads.iter().filter(unreachable).map(told)
+        self.threads.iter().filter(unreachable).map(move |rule| (rule, told(rule)))
     }
 }
 

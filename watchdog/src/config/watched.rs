@@ -154,10 +154,23 @@ fn thread(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<T
     let (on, by_kind) = stalls::on(&mut section, complaints);
     let silence = silence(&mut section, stall_after, complaints);
     section.finish(complaints);
-    let (name, glob, _) = name?;
+    let (name, glob, span) = name?;
+    let line = complaints.line(span.start);
     let warm_up = warm_up.map(|(warm_up, _)| warm_up);
     let warn_after = warn_after.map_or(stall_after * 2 / 5, |(warn, _)| warn);
-    Some(ThreadRule { name, glob, count, stall_after, warn_after, warm_up, sections, on, by_kind, silence })
+    Some(ThreadRule {
+        name,
+        glob,
+        count,
+        stall_after,
+        warn_after,
+        warm_up,
+        sections,
+        on,
+        by_kind,
+        silence,
+        line,
+    })
 }
 
 pub(super) fn channels(sections: Vec<Section<'_>>, complaints: &mut Complaints<'_>) -> Vec<ChannelRule> {
@@ -191,7 +204,8 @@ fn channel(mut section: Section<'_>, complaints: &mut Complaints<'_>) -> Option<
         complaints.add_at(start, section.name(), what);
     }
     section.finish(complaints);
-    Some(ChannelRule { name: name?.0, max_age, max_depth, consumer, on })
+    let (name, span) = name?;
+    Some(ChannelRule { name, max_age, max_depth, consumer, on, line: complaints.line(span.start) })
 }
 
 fn glob(

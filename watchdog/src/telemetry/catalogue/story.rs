@@ -86,6 +86,11 @@ pub const EVENTS: &[LogEvent] = &[
         "few_descriptors",
         "The limit of open files is too low for the threads to be watched; with one that would be enough.",
     ),
+    event(
+        "check",
+        "What `shard-watchdog check` warns of on this machine, with `topic`, `key` and `line`; each is reported once, at the \
+         start or as soon as the target has had time to register its threads.",
+    ),
     event("accept_failed", "HTTP could not accept a connection, and why; reported once until it can."),
     event(
         "telemetry_setting",

@@ -322,7 +322,7 @@ fn logged(process: &Process, event: &str) -> Vec<Value> {
 
 #[test]
 fn run_warns_once_of_what_check_says_and_of_unmatched_rules_where_it_may_kill() {
-    for (mode, level) in [("enforce", "WARN"), ("observe", "INFO")] {
+    for (mode, level) in [("enforce", "warn"), ("observe", "info")] {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { mode: mode.to_owned(), ..other_names() };
         let (sidecar, _target) = with_target(folder.path(), None, &settings);
@@ -333,7 +333,7 @@ fn run_warns_once_of_what_check_says_and_of_unmatched_rules_where_it_may_kill() 
             wait::until("three warnings", || Some(logged(&run, "check")).filter(|told| told.len() >= 3));
         let keys: Vec<&Value> = checks.iter().map(|line| &line["key"]).collect();
         assert_eq!(keys, ["thread.name", "channel.name", "channel.consumer"]);
-        assert!(checks.iter().all(|line| line["level"] == "WARN"), "{checks:#?}");
+        assert!(checks.iter().all(|line| line["level"] == "warn"), "{checks:#?}");
         assert_eq!((&checks[0]["topic"], &checks[0]["line"]), (&json!("threads"), &json!(5)), "{checks:#?}");
         let degraded = wait::until("the verdict", || {
             logged(&run, "verdict").into_iter().find(|line| line["to"] == "degraded")

@@ -193,9 +193,10 @@ fn near<'a>(rule: &str, there: &'a [String]) -> Option<&'a str> {
         return None;
     }
     let begins = |name: &'a String| if is_whole { name.as_str() } else { beginning(name, letters) };
-    let near = nearest(plain, there.iter().map(begins))?;
-    // It is for a rule that has no such thread: the same beginning is no slip.
-    there.iter().find(|name| begins(name) == near && (is_whole || near != plain)).map(String::as_str)
+    // What begins as the rule does is no slip: it is just too few of them.
+    let others = || there.iter().filter(|name| begins(name) != plain);
+    let near = nearest(plain, others().map(begins))?;
+    others().find(|name| begins(name) == near).map(String::as_str)
 }
 
 fn beginning(name: &str, letters: usize) -> &str {

@@ -1,6 +1,6 @@
 //! Reads a config file and reports all of its problems at once.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -32,10 +32,10 @@ pub fn load_from(input: impl Read, path: &Path, shard: Option<&str>) -> Result<C
 }
 
 fn read(path: &Path) -> Result<String, Problems> {
-    let cannot = |error: std::io::Error| {
+    let cannot = |error: io::Error| {
         let next = match error.kind() {
-            std::io::ErrorKind::NotFound => "write one, or give its path with --config",
-            std::io::ErrorKind::PermissionDenied => "let the user of the sidecar read it",
+            io::ErrorKind::NotFound => "write one, or give its path with --config",
+            io::ErrorKind::PermissionDenied => "let the user of the sidecar read it",
             _ => "give the path of a config file with --config",
         };
         Problems::whole(path, format!("the config file cannot be read: {error}; {next}"))
@@ -55,15 +55,13 @@ fn read(path: &Path) -> Result<String, Problems> {
 fn text_of(
     input: impl Read,
     path: &Path,
-    cannot: impl Fn(std::io::Error) -> Problems,
+    cannot: impl Fn(io::Error) -> Problems,
 ) -> Result<String, Problems> {
     let mut bytes = Vec::new();
     input.take(LONGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > LONGEST {
-        return Err(Problems::whole(
-            path,
-            "the file is longer than 1 MiB, which no config of the sidecar is",
-        ));
+        let what = "the file is longer than 1 MiB, which no config of the sidecar is";
+        return Err(Problems::whole(path, what));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();

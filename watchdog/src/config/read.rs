@@ -28,7 +28,7 @@ pub fn load_for(path: &Path, shard: Option<&str>) -> Result<Config, Problems> {
 /// All problems, or that it cannot be read, is too long, or is no text.
 pub fn load_from(input: impl Read, path: &Path, shard: Option<&str>) -> Result<Config, Problems> {
     let unreadable = |error| Problems::whole(path, format!("the config cannot be read: {error}"));
-    parse_for(&text_of(input, path, unreadable)?, path, shard)
+    parse_for(&text(input, path, unreadable)?, path, shard)
 }
 
 fn read(path: &Path) -> Result<String, Problems> {
@@ -49,14 +49,10 @@ fn read(path: &Path) -> Result<String, Problems> {
         return Err(Problems::whole(path, format!("the config file cannot be read: it is {what}; {next}")));
     }
     let file = std::fs::File::open(path).map_err(cannot)?;
-    text_of(file, path, cannot)
+    text(file, path, cannot)
 }
 
-fn text_of(
-    input: impl Read,
-    path: &Path,
-    cannot: impl Fn(io::Error) -> Problems,
-) -> Result<String, Problems> {
+fn text(input: impl Read, path: &Path, cannot: impl Fn(io::Error) -> Problems) -> Result<String, Problems> {
     let mut bytes = Vec::new();
     input.take(LONGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > LONGEST {
@@ -83,11 +79,8 @@ fn parse_for(text: &str, path: &Path, shard: Option<&str>) -> Result<Config, Pro
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut complaints = Complaints::new(text);
     for error in errors {
-        complaints.add_at(
-            error.span().map_or(0, |span| span.start),
-            "",
-            format!("not TOML: {}", error.message()),
-        );
+        let at = error.span().map_or(0, |span| span.start);
+        complaints.add_at(at, "", format!("not TOML: {}", error.message()));
     }
     if !complaints.is_empty() {
         // The contents of a broken table are unknown, so they are checked only once it parses.

@@ -223,8 +223,8 @@ its line, and exits with 2 if there is one; `-` reads standard input. It also wa
 work on this machine: names in rules that no registered thread and no published channel has, where
 the target's segment is there, folders that this user may not write, what this user may not do to
 the target, limits and pauses of its systemd unit, the limit of open files, and variables for
-telemetry. `run` logs the same warnings once, as event `check`. With `--json` it prints all of it for
-a program, by [a JSON Schema](check.schema.json).
+telemetry. `run` logs the same warnings once, as event `check`. With `--json` it prints all of it
+for a program, by [a JSON Schema](check.schema.json).
 
 A reload (SIGHUP, `systemctl reload`) reads the file again. A bad one changes nothing. Otherwise the
 log event `reloaded` lists what has changed, and what waits for the next start.

@@ -38,9 +38,7 @@ struct Query {
 
 #[test]
 fn the_dashboards_pass_their_own_check() {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let Some(python) = std::env::split_paths(&path).map(|at| at.join("python3")).find(|at| at.is_file())
-    else {
+    let Some(python) = python() else {
         return prometheus::skip("the_dashboards_pass_their_own_check", "python3 is not installed");
     };
     let mut command = Command::new(python);
@@ -48,6 +46,39 @@ fn the_dashboards_pass_their_own_check() {
     let mut check = Process::start("dashboards/check", command);
     let status = check.wait("the end of dashboards/check");
     assert!(status.success(), "{status}; its last lines follow");
+}
+
+/// How long they take for thousands of shards is a benchmark: `dashboards/bench`.
+#[test]
+fn the_queries_of_the_fleet_answer_for_each_of_many_shards() {
+    const NAME: &str = "the_queries_of_the_fleet_answer_for_each_of_many_shards";
+    if !Prometheus::installed_or_skip(NAME) {
+        return;
+    }
+    let Some(python) = python() else { return prometheus::skip(NAME, "python3 is not installed") };
+    let folder = tempfile::tempdir().expect("a folder");
+    let figures = folder.path().join("figures.json");
+    let mut command = Command::new(python);
+    command.arg(root().join("dashboards/bench"));
+    command.args(["--shards", "40", "--threads", "2", "--minutes", "10", "--times", "1", "--at-most", "120"]);
+    command.arg("--json").arg(&figures).env("TMPDIR", folder.path());
+    let mut bench = Process::start("dashboards/bench", command);
+    let status = bench.wait("the end of dashboards/bench");
+    assert!(status.success(), "{status}; its last lines follow");
+    let figures: Value = serde_json::from_slice(&std::fs::read(figures).unwrap()).unwrap();
+    let panels = figures["panels"].as_array().unwrap();
+    assert!(panels.len() > 20, "{figures}");
+    for panel in panels {
+        let series = panel["series"].as_u64().unwrap();
+        let wide = ["Verdict of each shard A", "Now, shard by shard B", "Threads in trouble by shard A"];
+        let least = if wide.contains(&panel["panel"].as_str().unwrap()) { 40 } else { 1 };
+        assert!(series >= least, "{panel}");
+    }
+}
+
+fn python() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|at| at.join("python3")).find(|at| at.is_file())
 }
 
 #[test]

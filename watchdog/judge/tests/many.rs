@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use shard_judge::observation::{Presence, TaskState};
 use shard_judge::policy::On;
-use shard_judge::testing::Scene;
 use shard_judge::testing::well::{self, LOOK, STALL_AFTER, asleep};
+use shard_judge::testing::{self, Scene};
 use shard_judge::verdict::{ExcuseKind, Health, Verdict};
 
 /// Adds another thread in a slot of its own, and returns its place.
@@ -59,6 +59,21 @@ fn a_thread_that_has_ended_is_missing_beside_one_that_has_not() {
     assert_eq!(incarnation.threads()[other].health, Health::Gone);
     assert_eq!(incarnation.missing(), [0]);
     assert_eq!(scene.judge.verdict(), Verdict::Starting, "{}", scene.judge.why());
+}
+
+#[test]
+fn a_rule_is_unmatched_where_too_few_threads_or_no_channel_have_its_name() {
+    let unmatched = |count, channel: &str| {
+        let mut scene = well::begin();
+        scene.policy.rules[0].count = count;
+        scene.policy.channels = vec![testing::limits(channel, STALL_AFTER, None)];
+        scene.now.channels = vec![testing::channel(0, "commands")];
+        scene.pass(LOOK);
+        scene.incarnation().has_unmatched_rules()
+    };
+    assert!(!unmatched(1, "commands"));
+    assert!(unmatched(2, "commands"));
+    assert!(unmatched(1, "blocks"));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn a_rule_is_unmatched_where_too_few_threads_or_no_channel_have_its_name() {
         let mut scene = well::begin();
         scene.policy.rules[0].count = count;
         scene.policy.channels = vec![testing::limits(channel, STALL_AFTER, None)];
-        scene.now.channels = vec![testing::channel(0, "commands")];
+        scene.reload();
         scene.pass(LOOK);
         scene.incarnation().has_unmatched_rules()
     };

@@ -224,6 +224,7 @@ mod tests {
     fn what_was_taken_of_a_thread_that_sleeps_at_the_next_reading_is_told() {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join("stat");
+        std::fs::write(&path, "").expect("written");
         let mut steal = CpuSteal::open(root.path());
         let mut read = |ms: u64, ticks, on: &[u32]| {
             std::fs::write(&path, stat(&[(0, ticks), (1, 5)])).expect("written");

@@ -444,6 +444,31 @@ mod tests {
     }
 
     #[test]
+    fn a_long_theft_that_fell_in_time_without_cpu_is_no_debt() {
+        let (mut clock, mut thief) = (StallClock::default(), Thief::default());
+        let (mut at, mut cpu) = (0, 0);
+        let mut look = |stolen: u64, ran: u64| {
+            (at, cpu) = (at + 10_000_000, cpu + ran);
+            clock.with_steal(thief.look(Some(stolen), Monotonic(at)));
+            clock.advance(LOOK, task(TaskState::Running, cpu, 0), false);
+            clock.counted()
+        };
+        for _ in 0..100 {
+            look(0, 10_000_000);
+        }
+        let before = look(0, 10_000_000);
+        // Three seconds of which the kernel shows nothing, until the CPU is back.
+        for _ in 0..300 {
+            look(0, 0);
+        }
+        for _ in 0..50 {
+            look(3_000_000_000, 10_000_000);
+        }
+        let counted = look(3_000_000_000, 10_000_000) - before;
+        assert!(counted >= 48 * LOOK, "{counted:?}");
+    }
+
+    #[test]
     fn the_first_interval_leaves_no_room_for_what_is_stolen_later() {
         let (mut clock, mut thief) = (StallClock::default(), Thief::default());
         let long = 10 * LOOK;

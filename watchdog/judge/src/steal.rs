@@ -88,6 +88,37 @@ impl Thief {
     }
 }
 
+/// All the time since a clock began, or since its thread last slept.
+#[derive(Clone, Copy, Debug, Default)]
+struct Whole {
+    time: Duration,
+    /// Time in the run queue.
+    waited: Duration,
+    /// What was stolen of it.
+    stolen: Duration,
+    /// CPU time counted before, less what had been taken off.
+    before: Duration,
+}
+
+impl Whole {
+    /// It lasts for `elapsed` more, of which the thread `waited`, while `stolen` shows. Returns
+    /// what of that can be its own.
+    fn lasts(&mut self, elapsed: Duration, waited: Duration, stolen: Duration) -> Duration {
+        self.time = self.time.saturating_add(elapsed);
+        self.waited = self.waited.saturating_add(waited);
+        let own = stolen.min(self.time.saturating_sub(self.stolen));
+        self.stolen = self.stolen.saturating_add(own);
+        own
+    }
+
+    /// How much more than all of it was used, waited and stolen, if `used` is left of the CPU time
+    /// by now. Where the kernel leaves steal out, these are no more than the time.
+    const fn excess(&self, used: Duration) -> Duration {
+        let spent = used.saturating_sub(self.before).saturating_add(self.stolen);
+        spent.saturating_add(self.waited).saturating_sub(self.time)
+    }
+}
+
 /// What the hypervisor had of the time that one stall clock counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Robbed {
@@ -115,8 +146,8 @@ pub struct Robbed {
     slept: bool,
     /// What was stolen while it was runnable, and was not taken off.
     open: Duration,
-    /// Time since the clock began, or since it last slept, and what was stolen of that.
-    whole: (Duration, Duration),
+    /// What is known of all the time since the clock began, or since it last slept.
+    whole: Whole,
     /// CPU time counted by the last reading, and now.
     used: (Duration, Duration),
 }
@@ -146,12 +177,11 @@ impl Robbed {
         self.robbed &= runs;
         let Some(stolen) = self.steal.read else { return };
         if self.slept {
-            (self.room, self.debt, self.open, self.whole) = Default::default();
+            (self.room, self.debt, self.open) = Default::default();
+            self.whole = Whole { before: self.used.0.saturating_sub(self.taken), ..Whole::default() };
         }
         // Of what shows now, no more can have been taken since the clock began than there was time.
-        self.whole.0 = self.whole.0.saturating_add(self.since);
-        let own = stolen.min(self.whole.0.saturating_sub(self.whole.1));
-        self.whole.1 = self.whole.1.saturating_add(own);
+        let own = self.whole.lasts(self.since, self.waited, stolen);
         self.open = self.open.saturating_add(stolen);
         let unread = used.saturating_sub(self.used.0);
         let passed = self.room.saturating_add(self.since);
@@ -167,7 +197,8 @@ impl Robbed {
         // What was stolen before the clock began, or while it slept, is no debt.
         let stays = !self.slept;
         let room = had.saturating_sub(unread).saturating_sub(self.waited).min(MOST_ROOM);
-        let debt = own.saturating_sub(passed).min(MOST_ROOM);
+        let owed = own.saturating_sub(passed).min(MOST_ROOM);
+        let debt = owed.min(self.whole.excess(used.saturating_sub(self.taken)));
         self.room = if stays { room } else { Duration::ZERO };
         self.debt = if stays && self.begun { debt } else { Duration::ZERO };
         self.begun = true;

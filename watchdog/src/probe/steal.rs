@@ -1,8 +1,9 @@
 //! CPU time that the hypervisor takes (steal), from `/proc/stat` (proc_stat(5)).
 //!
 //! Making that file costs the kernel more than the files of a thread, and the more, the more CPUs
-//! there are. So it is read only while a thread without progress is runnable, ten times a second,
-//! and for any observation on which a verdict may rest. Nothing is allocated for it.
+//! there are. So it is read only while a thread without progress is runnable, and once more after
+//! that, ten times a second, and for any observation on which a verdict may rest. Nothing is
+//! allocated for it.
 //!
 //! What counts is the CPU that the thread was on: one from which the hypervisor takes everything
 //! must not excuse a thread on another one. A thread may move, so it is the CPU that lost most

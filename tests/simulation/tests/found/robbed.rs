@@ -17,6 +17,7 @@ pub(super) fn all() -> Vec<Found> {
         theft_at_the_first_interval_of_a_standstill(),
         theft_before_a_section_that_shows_in_it(),
         theft_before_a_section_that_is_no_debt(),
+        theft_for_longer_than_there_is_room(),
         theft_after_a_throttle_that_no_counter_shows(),
         theft_that_was_called_lost_before_it_showed(),
         tracer_that_stops_workers_again_and_again(),
@@ -132,6 +133,30 @@ fn theft_before_a_section_that_is_no_debt() -> Found {
     );
     found.plan.rules.sections = vec![(SHORT, Duration::from_millis(1_250))];
     found.plan.rules.excuse_cap = Duration::from_secs(5);
+    found
+}
+
+fn theft_for_longer_than_there_is_room() -> Found {
+    let deadline = 1_260_377_992;
+    let events = [
+        (
+            48_483_000,
+            Event::Work { thread: 0, beat: 2_878_587_743, beats: 2, on_cpu: true, more: 1, deadline },
+        ),
+        (4_134_000_000, Event::Steal { share: Share { run: 0, wait: 42_395_822 }, length: 1_908_409_828 }),
+    ];
+    let mut found = found(
+        14_983_828_985_691_840_498,
+        5_000,
+        8_134_730,
+        &events,
+        "half a second of CPU time was taken off after a theft of two, although all of what was stolen fell in time without CPU (missed \
+         stall)",
+    );
+    found.plan.rules.mode = KillMode::Observe;
+    found.plan.rules.warm_up = Duration::from_secs(15);
+    found.plan.rules.excuse_cap = Duration::from_secs(10);
+    found.plan.end = 7_000 * MS;
     found
 }
 

@@ -54,12 +54,22 @@ impl Stalling {
     #[track_caller]
     pub fn left_alone(&self, kills: usize, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let status = wait::until(what, || self.sidecar.status().filter(&holds));
+        // Documents follow what they tell, on a busy disk by seconds.
+        wait::until("the documents of its kills", || (self.killed() >= kills).then_some(()));
         assert_eq!(self.killed(), kills, "{status:#}");
         wait::holds_for(Duration::from_secs(2), "the target lives on", || {
             self.sidecar.status().is_some_and(|now| now["pid"] == status["pid"] && holds(&now))
         });
         assert_eq!(self.killed(), kills, "{status:#}");
         status
+    }
+
+    /// The latest incident, once its document says that its kill was withheld.
+    #[track_caller]
+    pub fn withheld(&self) -> Value {
+        wait::until("the document of a withheld kill", || {
+            self.sidecar.incidents().pop().filter(|latest| has(latest, "withheld"))
+        })
     }
 
     /// Runs `shard-watchdog clear`, with this key if there is one, and returns what it prints.
@@ -91,8 +101,8 @@ pub fn braked() {
     let status = target.left_alone(3, "a target whose kills brought nothing", brakes);
     assert_eq!(status["kills_without_progress"], 3, "{status:#}");
     assert!(status["no_kill"].to_string().contains("no_progress"), "{status:#}");
-    let latest = target.sidecar.incidents().pop().expect("an incident");
-    assert!(has(&latest, "withheld") && !has(&latest, "signal"), "{latest:#}");
+    let latest = target.withheld();
+    assert!(!has(&latest, "signal"), "{latest:#}");
     crate::replayed::prove(&target.sidecar.config, &target.sidecar.evidence, &latest);
     let cleared = target.clear(&[]);
     assert!(cleared.contains("3 kills without progress"), "{cleared}");

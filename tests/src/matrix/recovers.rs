@@ -113,7 +113,9 @@ impl Recovers {
         }
         let killed = incident::step_at(incident, "signal").is_some();
         assert_eq!(killed, self.killed, "whether the sidecar has killed: {incident:#}");
-        let after = verdict.saturating_sub(fired);
+        // A fault is told once it has happened: a thread's last progress may be a little earlier.
+        let last = incident::step_at(incident, "last_progress").filter(|_| self.reason == "stalled");
+        let after = verdict.saturating_sub(last.map_or(fired, |last| last.min(fired)));
         assert!(after >= nanoseconds(self.not_before), "not before {:?}: {incident:#}", self.not_before);
         let text = incident.to_string();
         for says in self.says {

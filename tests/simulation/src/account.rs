@@ -10,13 +10,11 @@
 
 use std::time::Duration;
 
+use shard_watchdog::judge::steal::MOST_ROOM;
 use shard_watchdog::observation::{TaskObservation, TaskState, WaitChannel};
 use shard_watchdog::verdict::ExcuseKind;
 
 use super::plan::{MS, Machine, Nanos};
-
-/// A wait before anything was stolen hides no more than this of what is stolen later.
-const MOST_HIDDEN: Nanos = 500 * MS;
 
 /// A shorter deadline for a piece of work counts as this one (ADR 018).
 const SHORTEST_DEADLINE: Duration = Duration::from_nanos(150 * MS);
@@ -227,7 +225,8 @@ impl Account {
     /// The hypervisor takes its CPU. `in_cpu`: the kernel will take that for CPU time.
     pub fn robbed(&mut self, in_cpu: bool) {
         if in_cpu {
-            self.now.hidden += std::mem::take(&mut self.may_hide).min(MOST_HIDDEN);
+            let most = u64::try_from(MOST_ROOM.as_nanos()).unwrap_or(u64::MAX);
+            self.now.hidden += std::mem::take(&mut self.may_hide).min(most);
         }
     }
 

@@ -34,7 +34,7 @@ const LARGE_FOR: Duration = Duration::from_secs(2);
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 /// At most so much room is left to what shows later, and so much debt. A longer absence of the CPU
 /// costs the CPU time of one reading; more room would hide steal behind a wait for other reasons.
-const MOST_ROOM: Duration = Duration::from_millis(500);
+pub const MOST_ROOM: Duration = Duration::from_millis(500);
 
 /// What the hypervisor took, as one observation shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
